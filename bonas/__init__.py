@@ -1,0 +1,1 @@
+"""bonas: Bayesian-optimization neural architecture search. Placeholder door."""

@@ -1,0 +1,228 @@
+"""Frozen records of what was evaluated, at which fidelity, and what it cost; knows no networks, samplers or storage.
+
+Everything a sampler, scheduler or extrapolator may know about a study reaches it as these records,
+so its decisions are functions of records, space and generator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fidelity.axes import Axes
+
+AXIS_NAMES = ("epochs", "subset", "resolution", "width", "depth")
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class TrialState(StrEnum):
+    """Where a trial stands. Only PAUSED trials can run again."""
+
+    RUNNING = "RUNNING"
+    """A worker holds its lease and runs a segment of it."""
+    PAUSED = "PAUSED"
+    """Waits below full fidelity, or was interrupted, and can be resumed."""
+    COMPLETE = "COMPLETE"
+    """Evaluated at full fidelity."""
+    PRUNED = "PRUNED"
+    """Stopped for good below full fidelity."""
+    FAIL = "FAIL"
+    """Ended without a usable value; ``reason`` says why."""
+    INFEASIBLE = "INFEASIBLE"
+    """Violates a constraint, or does not fit in memory; never counts towards ``n_trials``."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the trial will never run again."""
+        return self not in (TrialState.RUNNING, TrialState.PAUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """A point on all fidelity axes. Axes that a study does not use read 1 (resolution: None)."""
+
+    epochs: int = 1
+    subset: float = 1.0
+    resolution: int | None = None
+    width: float = 1.0
+    depth: float = 1.0
+    others: tuple[tuple[str, float], ...] = ()
+    """Values of axes with names of the user's own, passed through and not applied."""
+
+    def __getitem__(self, axis: str) -> float | int | None:
+        if axis in AXIS_NAMES:
+            value: float | int | None = getattr(self, axis)
+            return value
+        for name, value in self.others:
+            if name == axis:
+                return value
+        raise KeyError(axis)
+
+    def __getattr__(self, axis: str) -> float:
+        # Reached only for names that are not fields: the user's own axes.
+        if not axis.startswith("_"):
+            for name, value in self.others:
+                if name == axis:
+                    return value
+        raise AttributeError(f"this fidelity has no axis {axis!r}")
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """The fidelity as a JSON-ready mapping from axis to value."""
+        return {name: getattr(self, name) for name in AXIS_NAMES} | dict(self.others)
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> Fidelity:
+        """The inverse of :meth:`to_dict`."""
+        known = {name: values[name] for name in AXIS_NAMES if name in values}
+        others = tuple((n, float(v)) for n, v in values.items() if n not in AXIS_NAMES)
+        return Fidelity(**known, others=others)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What was reported after one completed epoch."""
+
+    epoch: int
+    """Epochs completed, from 1."""
+    values: Mapping[str, float]
+    """Every reported metric, finite."""
+    cost: float
+    """Cost of this epoch in the unit of ``Axes(cost=...)``, repeats of the same epoch included."""
+    fidelity: Fidelity
+    """The fidelity of the segment it was made in (``fidelity.epochs`` is that segment's last epoch)."""
+
+    def __post_init__(self) -> None:
+        if self.epoch < 1:
+            raise ValueError(f"epoch={self.epoch}: epochs count completed passes, from 1.")
+        bad = {name: v for name, v in self.values.items() if not math.isfinite(v)}
+        if bad:
+            raise ValueError(f"values={bad}: every metric of an observation must be finite.")
+        if not (self.cost >= 0 and math.isfinite(self.cost)):
+            raise ValueError(f"cost={self.cost}: must be finite and at least 0.")
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Observations of one training run, in order of epochs; state carried from each to the next."""
+
+    observations: tuple[Observation, ...] = ()
+
+    def __post_init__(self) -> None:
+        epochs = [o.epoch for o in self.observations]
+        if any(b <= a for a, b in zip(epochs, epochs[1:], strict=False)):
+            raise ValueError(f"epochs={epochs}: the epochs of a learning curve must increase.")
+
+    def __len__(self) -> int:
+        return len(self.observations)
+
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """The observed epochs."""
+        return tuple(o.epoch for o in self.observations)
+
+    def values(self, metric: str) -> tuple[float, ...]:
+        """The values of one metric, one for each observed epoch that reported it."""
+        return tuple(o.values[metric] for o in self.observations if metric in o.values)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRecord:
+    """Where a trial's saved state lies and what it is."""
+
+    epoch: int
+    """Epochs completed when it was saved."""
+    fidelity: Fidelity
+    """The fidelity it was trained at."""
+    file: str
+    """Name relative to the study's artifacts folder."""
+    sha256: str
+    """Hex digest of the file's bytes."""
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """One configuration with everything observed about it."""
+
+    number: int
+    params: Mapping[str, Any]
+    """Active hyperparameters only."""
+    key: str
+    """``space.key(params)``: equal for configurations that compute and train the same network."""
+    state: TrialState
+    fidelity: Fidelity
+    """Target of its latest segment."""
+    seed: int = 0
+    curves: tuple[Curve, ...] = ()
+    """A new curve begins wherever state was not carried; the last is the newest."""
+    checkpoint: CheckpointRecord | None = None
+    unfinished: bool = False
+    """Interrupted before the end of its latest segment, which runs again before anything new."""
+    attempt: int = 0
+    """How many times its latest segment was handed out."""
+    reason: str | None = None
+    """Why it failed, was stopped or is infeasible."""
+    parent: int | None = None
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    """What the scheduler wrote down when it started the trial (``Start.figures``)."""
+    user_attrs: Mapping[str, Any] = field(default_factory=dict)
+    owner: str | None = None
+    watermark: int = 0
+    """The study's change counter when this record last changed."""
+
+    @property
+    def last(self) -> Observation | None:
+        """The latest observation, or None."""
+        return self.curves[-1].observations[-1] if self.curves and self.curves[-1].observations else None
+
+    @property
+    def values(self) -> Mapping[str, float]:
+        """The latest report: a trial's value is its last epoch's, never its best one's."""
+        return self.last.values if self.last else _NOTHING
+
+    @property
+    def cost(self) -> float:
+        """Everything spent on this trial, in the unit of ``Axes(cost=...)``."""
+        return sum(o.cost for curve in self.curves for o in curve.observations)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyView:
+    """All that samplers and schedulers see of a study when they decide."""
+
+    trials: Sequence[TrialRecord]
+    """In order of their numbers."""
+    axes: Axes
+    directions: tuple[str, ...] = ("minimize",)
+    metric_names: tuple[str, ...] = ("value",)
+    starts_left: float = math.inf
+    """How many further configurations ``n_trials`` allows."""
+    budget_left: float = math.inf
+    """What is left of the budget after what was spent and what running segments have reserved."""
+    cost_scale: float = 1.0
+    """Cost in the study's unit of one full evaluation's nominal cost."""
+
+    def loss(self, record: TrialRecord, metric: int = 0) -> float:
+        """The latest value of one metric, turned so that smaller is better; NaN where there is none."""
+        return self.signed(record.values.get(self.metric_names[metric], math.nan), metric)
+
+    def signed(self, value: float, metric: int = 0) -> float:
+        """A value of the given metric, turned so that smaller is better."""
+        return -value if self.directions[metric] == "maximize" else value
+
+    def fits(self, fidelity: Fidelity, record: TrialRecord | None = None) -> bool:
+        """Whether a segment to ``fidelity`` (of a trial, or a new one) fits what is left of the budget."""
+        return self.forecast(fidelity, record) <= self.budget_left + 1e-9
+
+    def forecast(self, fidelity: Fidelity, record: TrialRecord | None = None) -> float:
+        """The expected cost of that segment: only the epochs not yet trained where state carries."""
+        done = 0
+        if record is not None and record.checkpoint is not None:
+            done = self.axes.carried_epoch(record.checkpoint.epoch, record.checkpoint.fidelity, fidelity)
+        return self.axes.nominal_cost(fidelity, since=done) * self.cost_scale

@@ -1,1 +1,82 @@
-"""What an evaluation costs and when to stop."""
+"""What an evaluation costs and when to stop: axes, records, schedulers, data, training, checkpoints.
+
+Knows neither search spaces nor studies. Names are loaded when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fidelity.axes import Axes
+    from fidelity.data import Data, load_data
+    from fidelity.records import Curve, Fidelity, Observation, StudyView, TrialRecord, TrialState
+    from fidelity.schedulers import (
+        Action,
+        Done,
+        FullFidelity,
+        Resume,
+        Scheduler,
+        Start,
+        Stop,
+        SuccessiveHalving,
+        Wait,
+    )
+    from fidelity.training import train_on
+
+_HOME = {
+    "Axes": "fidelity.axes",
+    "Data": "fidelity.data",
+    "load_data": "fidelity.data",
+    "train_on": "fidelity.training",
+    **dict.fromkeys(
+        ("Curve", "Fidelity", "Observation", "StudyView", "TrialRecord", "TrialState"), "fidelity.records"
+    ),
+    **dict.fromkeys(
+        (
+            "Action",
+            "Done",
+            "FullFidelity",
+            "Resume",
+            "Scheduler",
+            "Start",
+            "Stop",
+            "SuccessiveHalving",
+            "Wait",
+        ),
+        "fidelity.schedulers",
+    ),
+}
+
+__all__ = [
+    "Action",
+    "Axes",
+    "Curve",
+    "Data",
+    "Done",
+    "Fidelity",
+    "FullFidelity",
+    "Observation",
+    "Resume",
+    "Scheduler",
+    "Start",
+    "Stop",
+    "StudyView",
+    "SuccessiveHalving",
+    "TrialRecord",
+    "TrialState",
+    "Wait",
+    "load_data",
+    "train_on",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'fidelity' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -32,10 +32,12 @@ class Axis:
 
     @property
     def low(self) -> float:
+        """The cheapest value."""
         return self.values[0]
 
     @property
     def high(self) -> float:
+        """The full value."""
         return self.values[-1]
 
     def at(self, position: float) -> float:
@@ -45,7 +47,7 @@ class Axis:
         if position <= 0:
             return self.low
         if self.low > 0:
-            value = self.low ** (1 - position) * self.high**position
+            value = math.exp((1 - position) * math.log(self.low) + position * math.log(self.high))
         else:
             value = self.low + position * (self.high - self.low)
         if self.listed:
@@ -102,7 +104,9 @@ class Axes:
             # Own names are allowed, near misses are typing errors that would silently apply nothing.
             near = difflib.get_close_matches(name, AXIS_NAMES, n=1, cutoff=0.8)
             if near:
-                raise ValueError(f"axis {name!r}: did you mean {near[0]!r}? Names of your own must differ more.")
+                raise ValueError(
+                    f"axis {name!r}: did you mean {near[0]!r}? Names of your own must differ more."
+                )
         if cost not in ("nominal", "reported", "measured"):
             raise ValueError(f"cost={cost!r}: must be 'nominal', 'reported' or 'measured'.")
         if isinstance(carry, str):
@@ -154,7 +158,7 @@ class Axes:
         return Fidelity.from_dict({n: int(v) if n in _INTEGER else float(v) for n, v in chosen.items()})
 
     def epoch_cost(self, fidelity: Fidelity) -> float:
-        """Nominal cost of one epoch relative to one full evaluation: (1/E)·subset·resolution²·width²·depth."""
+        """Nominal cost of one epoch, in full evaluations: (1/E)·subset·resolution²·width²·depth."""
         cost = 1.0 / self.full.epochs
         for axis in self.axes:
             value = fidelity[axis.name]
@@ -163,11 +167,11 @@ class Axes:
         return cost
 
     def nominal_cost(self, fidelity: Fidelity, since: int = 0) -> float:
-        """Nominal cost of training from ``since`` completed epochs to ``fidelity.epochs``, in full evaluations."""
+        """Nominal cost of the epochs after ``since`` up to ``fidelity.epochs``, in full evaluations."""
         return max(0, fidelity.epochs - since) * self.epoch_cost(fidelity)
 
     def carries(self, old: Fidelity, new: Fidelity) -> bool:
-        """Whether state trained at ``old`` may be continued at ``new``: they differ on ``carry`` axes only."""
+        """Whether state of ``old`` may be continued at ``new``: they differ on ``carry`` axes only."""
         return all(old[a.name] == new[a.name] for a in self.axes if a.name not in self.carry)
 
     def carried_epoch(self, epoch: int, old: Fidelity, new: Fidelity) -> int:
@@ -178,7 +182,7 @@ class Axes:
         return epoch if old == new or self.carries(old, new) else 0
 
     def positions(self, fidelity: Fidelity, epoch: int | None = None) -> list[float]:
-        """Where a fidelity (or one epoch of it) lies on each axis, in [0, 1], 1 being full: features for models."""
+        """Where a fidelity, or one epoch of it, lies on each axis: features in [0, 1], 1 being full."""
         values = fidelity.to_dict() | ({} if epoch is None else {"epochs": epoch})
         return [a.position(float(cast("float", values[a.name]))) for a in self.axes]
 
@@ -193,7 +197,9 @@ class Axes:
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Axes:
         """The inverse of :meth:`to_dict`."""
-        values = {n: list(a["values"]) if a["listed"] else tuple(a["values"]) for n, a in data["axes"].items()}
+        values = {
+            n: list(a["values"]) if a["listed"] else tuple(a["values"]) for n, a in data["axes"].items()
+        }
         return Axes(**values, carry=data["carry"], cost=data["cost"])
 
 
@@ -206,7 +212,9 @@ def _axis(name: str, given: Sequence[float]) -> Axis:
     if any(isinstance(v, bool) or not isinstance(v, (int, float)) or not math.isfinite(v) for v in values):
         raise ValueError(f"{shown}: every value must be a finite number.")
     if not listed and len(values) != 2:
-        raise ValueError(f"{shown}: a range is a pair (low, high); give a list for {len(values)} single values.")
+        raise ValueError(
+            f"{shown}: a range is a pair (low, high); give a list for {len(values)} single values."
+        )
     if not values:
         raise ValueError(f"{shown}: an axis needs at least one value.")
     if listed:

@@ -1,4 +1,4 @@
-"""Frozen records of what was evaluated, at which fidelity, and what it cost; knows no networks, samplers or storage.
+"""Frozen records of what was evaluated, how fully and at what cost; knows no networks, samplers or stores.
 
 Everything a sampler, scheduler or extrapolator may know about a study reaches it as these records,
 so its decisions are functions of records, space and generator.
@@ -6,6 +6,7 @@ so its decisions are functions of records, space and generator.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -115,7 +116,7 @@ class Curve:
 
     def __post_init__(self) -> None:
         epochs = [o.epoch for o in self.observations]
-        if any(b <= a for a, b in zip(epochs, epochs[1:], strict=False)):
+        if any(b <= a for a, b in itertools.pairwise(epochs)):
             raise ValueError(f"epochs={epochs}: the epochs of a learning curve must increase.")
 
     def __len__(self) -> int:
@@ -169,6 +170,8 @@ class TrialRecord:
     reason: str | None = None
     """Why it failed, was stopped or is infeasible."""
     parent: int | None = None
+    lost: float = 0.0
+    """Cost of epochs that ended without an observation, in failed segments."""
     figures: Mapping[str, Any] = field(default_factory=dict)
     """What the scheduler wrote down when it started the trial (``Start.figures``)."""
     user_attrs: Mapping[str, Any] = field(default_factory=dict)
@@ -189,7 +192,7 @@ class TrialRecord:
     @property
     def cost(self) -> float:
         """Everything spent on this trial, in the unit of ``Axes(cost=...)``."""
-        return sum(o.cost for curve in self.curves for o in curve.observations)
+        return self.lost + sum(o.cost for curve in self.curves for o in curve.observations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +219,22 @@ class StudyView:
         """A value of the given metric, turned so that smaller is better."""
         return -value if self.directions[metric] == "maximize" else value
 
+    def losses(self, record: TrialRecord) -> tuple[float, ...]:
+        """The latest value of every metric, each turned so that smaller is better."""
+        return tuple(self.loss(record, i) for i in range(len(self.metric_names)))
+
+    def ranked(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """Records from best to worst by latest value; by mean rank over the metrics if there are several."""
+        ranks = dict.fromkeys((r.number for r in records), 0)
+        for metric in range(len(self.metric_names)):
+            ordered = sorted(records, key=lambda r: (self.loss(r, metric), r.number))
+            for rank, record in enumerate(ordered):
+                ranks[record.number] += rank
+        return sorted(records, key=lambda r: (ranks[r.number], r.number))
+
     def fits(self, fidelity: Fidelity, record: TrialRecord | None = None) -> bool:
         """Whether a segment to ``fidelity`` (of a trial, or a new one) fits what is left of the budget."""
-        return self.forecast(fidelity, record) <= self.budget_left + 1e-9
+        return self.forecast(fidelity, record) <= self.budget_left * (1 + 1e-9) + 1e-9
 
     def forecast(self, fidelity: Fidelity, record: TrialRecord | None = None) -> float:
         """The expected cost of that segment: only the epochs not yet trained where state carries."""

@@ -1,0 +1,260 @@
+"""The command line: which commands there are and how their errors look; knows nothing of what they do.
+
+Nothing heavy is imported here, so that ``bonas --help`` answers at once; each command imports what it
+needs when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+__all__ = ["main"]
+
+USAGE_ERROR = 2
+INTERRUPTED = 130  # 128 + SIGINT, what a shell expects
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a bad argument as every other user error is reported: one line, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}. See `{self.prog} --help`.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after ``bonas``; by default those this process was started with.
+
+    Returns:
+        The exit code: 0 done, 2 a user's error (one line on stderr), 130 interrupted by Ctrl-C.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = _parser().parse_args(words)
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("\nbonas: interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) has what it wanted. Python would complain again while closing stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError) as error:
+        if os.environ.get("BONAS_TRACEBACK"):
+            raise
+        print(f"bonas: error: {_one_line(error)}", file=sys.stderr)
+        return USAGE_ERROR
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or ''}: {error.strerror}".lstrip(": ")
+    return " ".join(str(error).split())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="bonas",
+        description="Find the best network and training hyperparameters for a data set within a budget.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    parser.set_defaults(run=_version_or_help(parser))
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+    _add_search(commands)
+    _add_show(commands)
+    _add_best(commands)
+    return parser
+
+
+def _version_or_help(parser: argparse.ArgumentParser) -> object:
+    def run(arguments: argparse.Namespace) -> int:
+        if arguments.version:
+            from importlib.metadata import version
+
+            print(f"bonas {version('bonas')}")
+        else:
+            parser.print_help()
+        return 0
+
+    return run
+
+
+def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = commands.add_parser(
+        "search",
+        help="search, retrain the winner and report its test accuracy",
+        description="Search for a network, retrain the winner on all training data and report its test "
+        "accuracy. Started again with the same --study folder, the search goes on where it stopped.",
+        epilog="Example: bonas search --data digits --space chain --timeout 60 --baseline",
+        allow_abbrev=False,
+    )
+    what = parser.add_argument_group("what to search")
+    what.add_argument(
+        "--data",
+        required=True,
+        metavar="NAME",
+        help="digits, mnist, fashion-mnist, cifar10, cifar100, or a folder with one sub-folder of "
+        "images per class",
+    )
+    what.add_argument("--data-dir", metavar="DIR", help="folder in which the data set's files lie")
+    what.add_argument("--download", action="store_true", help="fetch the data set if it is missing")
+    what.add_argument(
+        "--space", default="chain", metavar="NAME", help="chain or nas_bench_201 (default: %(default)s)"
+    )
+    what.add_argument(
+        "--max-parameters", type=_positive, metavar="N", help="networks with more are never trained"
+    )
+    what.add_argument(
+        "--max-macs",
+        type=_positive,
+        metavar="N",
+        help="multiply-accumulates per image; those with more are never trained",
+    )
+
+    how = parser.add_argument_group("how to search")
+    how.add_argument(
+        "--sampler",
+        default="forest",
+        metavar="NAME",
+        help="what proposes networks: forest, random or optuna-tpe (default: %(default)s)",
+    )
+    how.add_argument(
+        "--scheduler",
+        default="successive-halving",
+        metavar="NAME",
+        help="what is trained for how long: successive-halving or full (default: %(default)s)",
+    )
+    how.add_argument(
+        "--axis",
+        action="append",
+        default=[],
+        metavar="NAME=LOW:HIGH",
+        help="a fidelity axis (epochs, subset, resolution, width, depth) with its range, or NAME=A,B,C "
+        "for the only values there are; repeat for several (default: epochs=1:27)",
+    )
+    how.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of everything random (default: %(default)s)"
+    )
+
+    end = parser.add_argument_group("when to stop (the first that is reached; default: --budget 20)")
+    end.add_argument(
+        "--n-trials", type=_positive, metavar="N", help="networks started, over all runs of the study"
+    )
+    end.add_argument(
+        "--budget",
+        type=_positive_number,
+        metavar="B",
+        help="cost in full evaluations, over all runs of the study",
+    )
+    end.add_argument(
+        "--timeout", type=_positive_number, metavar="S", help="seconds of searching, in this run"
+    )
+
+    where = parser.add_argument_group("where")
+    where.add_argument(
+        "--study", metavar="FOLDER", help="folder the study is kept in (default: runs/<data>-<space>)"
+    )
+    where.add_argument(
+        "--jobs", type=_positive, default=1, metavar="N", help="workers (default: %(default)s)"
+    )
+    where.add_argument(
+        "--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1 or auto (default: %(default)s)"
+    )
+
+    after = parser.add_argument_group("afterwards")
+    after.add_argument("--no-retrain", action="store_true", help="only search; the test data stay untouched")
+    after.add_argument(
+        "--baseline",
+        action="store_true",
+        help="train a fixed hand-written network for the same seconds and report it beside the winner",
+    )
+    after.add_argument(
+        "--export", metavar="FOLDER", help="write the winner as weights, JSON and one Python file"
+    )
+    parser.set_defaults(run=_search)
+
+
+def _add_show(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = commands.add_parser(
+        "show",
+        help="summary and leaderboard of a study",
+        description="Print what a study did, what it cost and what is best so far.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("study", metavar="STUDY", help="the study's folder")
+    parser.add_argument(
+        "--top", type=_positive, default=10, metavar="N", help="rows of the leaderboard (default: 10)"
+    )
+    parser.add_argument("--html", metavar="FILE", help="write everything as one page, pictures included")
+    parser.add_argument("--plot", metavar="FILE", help="draw the search as a picture (.png, .svg or .pdf)")
+    parser.set_defaults(run=_show)
+
+
+def _add_best(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = commands.add_parser(
+        "best",
+        help="the winner: retrain and export it",
+        description="Print the best trial; retrain it on all training data, export it, or both.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("study", metavar="STUDY", help="the study's folder")
+    parser.add_argument(
+        "--retrain",
+        action="store_true",
+        help="train it on train and validation data and report test accuracy",
+    )
+    parser.add_argument("--export", metavar="FOLDER", help="write it as weights, JSON and one Python file")
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="folder with the data set's files, if they have moved"
+    )
+    parser.add_argument(
+        "--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1 or auto (default: %(default)s)"
+    )
+    parser.set_defaults(run=_best)
+
+
+def _search(arguments: argparse.Namespace) -> int:
+    from bonas.cli import search
+
+    return search.run(arguments)
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from bonas.cli import show
+
+    return show.run(arguments)
+
+
+def _best(arguments: argparse.Namespace) -> int:
+    from bonas.cli import best
+
+    return best.run(arguments)
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number of at least 1")
+    return value
+
+
+def _positive_number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number greater than 0")
+    return value

@@ -190,12 +190,13 @@ def encode(state: Any) -> tuple[Any, Tensors]:
             # Dense tensors keep the order of their dimensions in memory (channels_last stays so).
             order = sorted(range(value.dim()), key=value.stride, reverse=True)
             node: dict[str, Any] = {"shape": list(value.shape), "dtype": str(value.dtype)}
-            if order != sorted(order) and value.permute(order).is_contiguous():
+            if not value.is_contiguous() and value.permute(order).is_contiguous():
                 value, node["order"] = value.permute(order), order
             value = value.contiguous()
             if value.dtype not in _native():
                 try:
-                    value = value.reshape(-1).view(torch.uint8)
+                    # The clone's last stride is 1 even where a single element made any stride contiguous.
+                    value = value.reshape(-1).clone(memory_format=torch.contiguous_format).view(torch.uint8)
                 except RuntimeError as e:
                     raise ValueError(
                         f"{_place(place)}: a tensor of {node['dtype']} cannot be stored ({e})."
@@ -259,6 +260,8 @@ def _walk(
                 raise ValueError(
                     f"{_place(place)}: key {key!r} is a {type(key).__name__}. Use strings or integers."
                 )
+            if type(key) is str:
+                _check_text(key, place)
         items = [(key, _walk(child, (*place, key), leaf, node)) for key, child in value.items()]
         # A module's state_dict carries the versions of its layers beside its items.
         metadata = getattr(value, "_metadata", None)
@@ -279,6 +282,8 @@ def _walk(
 
 def _copied_leaf(value: Any, place: tuple[Any, ...]) -> Any:
     """A leaf that shares no memory with the original; ValueError if it cannot come back exactly."""
+    if type(value) is str:
+        _check_text(value, place)
     if value is None or type(value) in (bool, int, float, str, bytes):
         return value
     if isinstance(value, (np.ndarray, np.generic)):
@@ -303,6 +308,14 @@ def _copied_leaf(value: Any, place: tuple[Any, ...]) -> Any:
         f"{_place(place)}: a {type(value).__name__} cannot be stored. A state nests dicts, lists and tuples "
         "of tensors, arrays, numbers, strings, bytes and None; convert it, or save its state_dict()."
     )
+
+
+def _check_text(text: str, place: tuple[Any, ...]) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # JSON would join two halves of a surrogate pair into one character.
+        raise ValueError(f"{_place(place)}: {text!r} is no valid Unicode. Store it as bytes.") from None
 
 
 def _place(place: tuple[Any, ...]) -> str:

@@ -1,0 +1,206 @@
+"""Arrays, tensors and torch data sets of the user's own, checked and split; knows no files and no names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fidelity.data._records import Data, Split, SplitPlan
+from fidelity.data.splits import stratified_split
+
+if TYPE_CHECKING:
+    pass
+
+Array = NDArray[Any]
+Pair = tuple[Any, Any]
+
+
+def from_pair(pair: Sequence[Any], plan: SplitPlan, name: str = "arrays") -> Data:
+    """Data of one pair (X, y), split into train, val and test."""
+    if len(pair) != 2:
+        raise ValueError(f"data: got a sequence of {len(pair)}, needs a pair (X, y) of images and labels.")
+    return assemble(name, {"train": (pair[0], pair[1])}, plan)
+
+
+def from_mapping(parts: Mapping[str, Any], plan: SplitPlan, name: str = "arrays") -> Data:
+    """Data of pairs (X, y) under "train", "test" and perhaps "val"."""
+    if not {"train"} <= set(parts) <= {"train", "val", "test"}:
+        raise ValueError(f"data: got the parts {sorted(parts)}, needs 'train', and knows 'val' and 'test'.")
+    for part, pair in parts.items():
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise ValueError(
+                f"data[{part!r}]: needs a pair (X, y) of images and labels, got {type(pair).__name__}."
+            )
+    return assemble(name, {part: (pair[0], pair[1]) for part, pair in parts.items()}, plan)
+
+
+def from_dataset(dataset: Any, plan: SplitPlan) -> Data:
+    """Data of a map-style torch data set of pairs (image, label), all of it read once."""
+    name = type(dataset).__name__
+    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        raise ValueError(
+            f"data: got a {name}, needs a name, a folder, a pair (X, y), or a torch Dataset with __len__ and "
+            "__getitem__. Collect an iterable one in arrays first."
+        )
+    images, labels = [], []
+    for i in range(len(dataset)):
+        try:
+            image, label = dataset[i]
+        except (TypeError, ValueError) as e:
+            raise ValueError(f"{name}[{i}]: must be a pair (image, label) ({e}).") from None
+        images.append(_image(image, f"{name}[{i}]"))
+        labels.append(_array(label))
+        if images[-1].shape != images[0].shape:
+            raise ValueError(
+                f"{name}[{i}]: has shape {images[-1].shape}, {name}[0] has {images[0].shape}. "
+                "Resize all images to one size."
+            )
+    if not images:
+        raise ValueError(f"{name}: is empty. A data set needs images.")
+    return assemble(name, {"train": (np.stack(images), np.stack(labels))}, plan)
+
+
+def assemble(
+    name: str, parts: Mapping[str, Pair], plan: SplitPlan, class_names: Sequence[str] | None = None
+) -> Data:
+    """Check pairs (X, y) and split off what is not given: val (and test) of train.
+
+    Args:
+        name: of the data set, for messages and reports.
+        parts: "train" and perhaps "val" and "test".
+        plan: seed and fractions.
+        class_names: of the labels in sorted order, where they have better names than the labels.
+
+    Raises:
+        ValueError: if images or labels are not what they must be; the message names the part.
+    """
+    images, found = {}, {}
+    for part, (X, y) in parts.items():
+        images[part] = check_images(X, f"{name}: {part} images")
+        found[part] = check_labels(y, len(images[part]), f"{name}: {part} labels")
+        if images[part].shape[1:] != images["train"].shape[1:]:
+            raise ValueError(
+                f"{name}: {part} images have shape {images[part].shape[1:]}, train images "
+                f"{images['train'].shape[1:]}. Resize them to one size."
+            )
+    if len({x.dtype for x in images.values()}) > 1:
+        images = {part: x.astype(np.float32) for part, x in images.items()}
+    originals = np.unique(found["train"])
+    if len(originals) < 2:
+        raise ValueError(f"{name}: all labels are {originals[0]!s}. A classifier needs at least two classes.")
+    labels = {}
+    for part, y in found.items():
+        unknown = np.setdiff1d(y, originals)
+        if len(unknown):
+            raise ValueError(
+                f"{name}: {part} has the label(s) {unknown[:5].tolist()}, which train does not have."
+            )
+        labels[part] = np.searchsorted(originals, y).astype(np.int64)
+
+    if "test" in parts and plan.test_fraction is not None:
+        raise ValueError(f"test_fraction={plan.test_fraction}: {name} has its own test split. Leave it out.")
+    if "val" in parts and plan.val_fraction is not None:
+        raise ValueError(f"val_fraction={plan.val_fraction}: {name} has its own val split. Leave it out.")
+    fractions = {}
+    if "val" not in parts:
+        fractions["val"] = plan.val_fraction or (0.1 if "test" in parts else 0.2)
+    if "test" not in parts:
+        fractions["test"] = plan.test_fraction or 0.2
+    if fractions:
+        X, y = images["train"], labels["train"]
+        chosen = stratified_split(y, list(fractions.values()), plan.seed)
+        for part, index in zip(("train", *fractions), chosen, strict=True):
+            images[part], labels[part] = X[index], y[index]
+
+    import torch
+
+    def split(part: str) -> Split:
+        # Copies: the caller's arrays may change, or be read-only.
+        return Split(torch.from_numpy(images[part].copy()), torch.from_numpy(labels[part].copy()))
+
+    names = tuple(str(label) for label in originals) if class_names is None else tuple(class_names)
+    return Data(name, split("train"), split("val"), split("test"), names, plan.seed)
+
+
+def check_images(X: Any, what: str) -> Array:
+    """Images as (n, channels, height, width), uint8 or float32."""
+    x = _array(X)
+    if x.dtype.kind not in "buif":
+        raise ValueError(f"{what}: have dtype {x.dtype}, must be numbers. Convert them to uint8 or float32.")
+    if x.ndim == 3:
+        x = x[:, None]  # (n, h, w) -> (n, 1, h, w)
+    if x.ndim != 4:
+        raise ValueError(
+            f"{what}: have shape {x.shape}, must be (n, channels, height, width) or (n, height, width). "
+            "Rows of features can be given as (n, 1, 1, features)."
+        )
+    if 0 in x.shape:
+        raise ValueError(f"{what}: have shape {x.shape}: empty. A data set needs images.")
+    channels = (1, 3, 4)
+    if x.shape[3] in channels and x.shape[1] not in channels and x.shape[2] not in channels:
+        raise ValueError(
+            f"{what}: have shape {x.shape}, which looks like (n, height, width, channels); channels "
+            "come first here. Give numpy.moveaxis(X, 3, 1)."
+        )
+    if x.dtype == np.uint8:
+        return x
+    if x.dtype.kind in "bui" and x.min() >= 0 and x.max() <= 255:
+        return x.astype(np.uint8)
+    with np.errstate(over="ignore"):
+        x = x.astype(np.float32)
+    bad = ~np.isfinite(x).reshape(len(x), -1).all(1)
+    if bad.any():
+        raise ValueError(
+            f"{what}: {int(bad.sum())} of {len(x)} contain NaN or infinity (as float32), the first is number "
+            f"{int(bad.argmax())}. Remove or repair them."
+        )
+    return x
+
+
+def check_labels(y: Any, n: int, what: str) -> Array:
+    """Labels as one integer or string for each of n images."""
+    y = _array(y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        raise ValueError(
+            f"{what}: have shape {y.shape}, must be ({n},). Of one-hot rows give y.argmax(axis=1)."
+        )
+    if len(y) != n:
+        raise ValueError(f"{what}: there are {len(y)} for {n} images. Give one label for each image.")
+    if y.dtype.kind == "O" and all(isinstance(v, str) for v in y):
+        y = y.astype(str)
+    if y.dtype.kind not in "buiU":
+        raise ValueError(
+            f"{what}: have dtype {y.dtype}, must be integers or strings, one for each class. "
+            "If they are class numbers, give y.astype(int); regression is not supported."
+        )
+    return y
+
+
+def _array(value: Any) -> Array:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    array: Array = np.asarray(value)
+    return array
+
+
+def _image(image: Any, what: str) -> Array:
+    """One image of a torch data set as (channels, height, width)."""
+    from PIL import Image
+
+    if isinstance(image, Image.Image):
+        x = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+        x = x[:, :, None] if x.ndim == 2 else x
+        return np.moveaxis(x, 2, 0)
+    x = _array(image)
+    x = x[None, :, :] if x.ndim == 2 else x
+    if x.ndim != 3:
+        raise ValueError(f"{what}: the image has shape {x.shape}, must be (channels, height, width).")
+    return x

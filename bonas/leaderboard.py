@@ -187,7 +187,7 @@ def format_value(value: float) -> str:
 
 def format_seconds(seconds: float) -> str:
     """A duration: ``7.2 s``, ``3:05`` or ``2:03:05``."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

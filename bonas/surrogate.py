@@ -1,0 +1,279 @@
+"""Predicts losses at full fidelity from everything observed; knows records and numbers, no search strategy.
+
+Glossary:
+    row      one observation: (configuration, fidelity, epoch) → loss
+    X        (n, d) float32 inputs: the encoded configuration, its structural features, and where the
+             observation lies on each fidelity axis
+    score    a loss on the normal scale: Φ⁻¹((rank − ½) / n) among all rows; smaller is better
+    tree     extremely randomised (Geurts et al. 2006), grown on a bootstrap sample of its own; mean and
+             spread of a prediction are those over the trees (Hutter et al. 2011)
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import ndtri
+from scipy.stats import rankdata
+from sklearn.tree import ExtraTreeRegressor
+
+from fidelity.records import TrialState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from fidelity.records import Observation, StudyView, TrialRecord
+    from spaces import Space
+
+    Floats = NDArray[np.float64]
+
+# Inactive parameters: outside the unit interval that active ones are scaled to, so that one split tells.
+INACTIVE = -1.0
+# Predictions of trees that agree exactly still leave something to be learnt.
+_LEAST_STD = 1e-3
+
+
+def normal_scores(losses: Floats) -> Floats:
+    """Losses by rank on the normal scale: Φ⁻¹((rank − ½) / n), ties sharing their mean rank.
+
+    Whatever the metric's unit and however far its outliers, the best stands apart from the second best.
+
+    Args:
+        losses: shape (n,), finite.
+
+    Returns:
+        scores, shape (n,), with median 0; smaller is better.
+    """
+    n = len(losses)
+    scores: Floats = ndtri((rankdata(losses) - 0.5) / n)
+    return scores
+
+
+class Forest:
+    """Extremely randomised trees with bootstrap samples.
+
+    Args:
+        X: inputs, shape (n, d), finite.
+        y: targets, shape (n,).
+        rng: seeds the trees and draws their samples.
+        n_trees: number of trees.
+        max_features: fraction of the inputs tried at each split.
+        sample_rows: at most this many rows are drawn for one tree, so that fitting never takes longer
+            than at this many rows, while the forest as a whole still sees all of them.
+    """
+
+    def __init__(
+        self,
+        X: NDArray[np.float32],
+        y: Floats,
+        rng: np.random.Generator,
+        *,
+        n_trees: int = 50,
+        max_features: float = 0.5,
+        sample_rows: int = 500,
+    ) -> None:
+        n = len(y)
+        size = min(n, sample_rows)
+        target = np.ascontiguousarray(y, dtype=np.float64).reshape(-1, 1)
+        self._trees = []
+        for seed in rng.integers(2**31 - 1, size=n_trees):
+            drawn = np.bincount(rng.integers(n, size=size), minlength=n)
+            rows = np.flatnonzero(drawn)
+            tree = ExtraTreeRegressor(max_features=max_features, random_state=int(seed))
+            tree.fit(X[rows], target[rows], sample_weight=drawn[rows].astype(np.float64), check_input=False)
+            # The compiled tree alone: predicting through the estimator costs more than the prediction.
+            self._trees.append(tree.tree_)
+
+    def predict(self, X: NDArray[np.float32]) -> tuple[Floats, Floats]:
+        """Mean and standard deviation over the trees, each of shape (n,), for inputs of shape (n, d)."""
+        each = np.stack([tree.predict(X).reshape(-1) for tree in self._trees])  # (trees, n)
+        return each.mean(axis=0), np.maximum(each.std(axis=0), _LEAST_STD)
+
+
+class Encoder:
+    """Configurations of one space as rows of numbers, each computed once.
+
+    The rows are a function of the configuration alone; remembering them changes nothing but the time.
+    """
+
+    _MOST = 50_000
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self._rows: OrderedDict[tuple[tuple[str, Any], ...], NDArray[np.float32]] = OrderedDict()
+
+    def __call__(self, configurations: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
+        """Encoded parameters beside structural features, shape (n, d), finite."""
+        keys = [tuple(sorted(params.items())) for params in configurations]
+        new = {key: params for key, params in zip(keys, configurations, strict=True) if key not in self._rows}
+        found = {}
+        if new:
+            encoded = np.asarray(self.space.encode(list(map(dict, new.values()))), dtype=np.float32)
+            encoded = np.where(np.isnan(encoded), np.float32(INACTIVE), encoded)
+            for key, params, row in zip(new, new.values(), encoded, strict=True):
+                features = np.asarray(self.space.features(dict(params)), dtype=np.float32).reshape(-1)
+                found[key] = np.concatenate([row, np.nan_to_num(features)])
+        rows = [found[key] if key in found else self._rows[key] for key in keys]
+        self._rows.update(found)
+        while len(self._rows) > self._MOST:
+            self._rows.popitem(last=False)
+        return np.stack(rows) if rows else np.empty((0, 0), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What was observed, ready for a model."""
+
+    trials: tuple[TrialRecord, ...]
+    """The trial of each row."""
+    positions: Floats
+    """Where the row lies on each fidelity axis, in [0, 1], shape (n, axes)."""
+    losses: Floats
+    """One column for each metric, turned so that smaller is better, shape (n, metrics)."""
+    believed: NDArray[np.bool_]
+    """Rows of running trials without a value, whose losses are NaN, shape (n,)."""
+
+
+def collect(view: StudyView) -> Rows:
+    """Every observation of every trial.
+
+    A FAIL trial stands for the worst loss observed, at full fidelity. INFEASIBLE trials have no value and
+    leave no row. A trial without observations that is running, or waits to run again, leaves a row
+    without a loss, so that whoever fills it can keep further trials away from it.
+    """
+    n_metrics = len(view.metric_names)
+    full = view.axes.positions(view.axes.full)
+    trials: list[TrialRecord] = []
+    positions: list[list[float]] = []
+    losses: list[list[float]] = []
+    failed: list[int] = []
+    believed: list[int] = []
+    for trial in view.trials:
+        if trial.state is TrialState.INFEASIBLE:
+            continue
+        before = len(trials)
+        for curve in trial.curves:
+            for seen in curve.observations:
+                if all(name in seen.values for name in view.metric_names):
+                    trials.append(trial)
+                    positions.append(view.axes.positions(seen.fidelity, seen.epoch))
+                    losses.append(_losses(view, seen))
+        if trial.state is TrialState.FAIL:
+            failed.append(len(trials))
+        elif len(trials) == before and not trial.state.finished:
+            believed.append(len(trials))
+        else:
+            continue
+        trials.append(trial)
+        positions.append(full)
+        losses.append([np.nan] * n_metrics)
+    values = np.array(losses, dtype=np.float64).reshape(-1, n_metrics)
+    observed = np.isfinite(values).all(axis=1)
+    if failed and observed.any():
+        values[failed] = values[observed].max(axis=0)
+    mask = np.zeros(len(trials), dtype=np.bool_)
+    mask[believed] = True
+    if not observed.any():
+        # Failures alone say nothing about where to look.
+        return Rows((), np.empty((0, len(full))), np.empty((0, n_metrics)), np.empty(0, np.bool_))
+    return Rows(tuple(trials), np.array(positions, dtype=np.float64).reshape(len(trials), -1), values, mask)
+
+
+def _losses(view: StudyView, seen: Observation) -> list[float]:
+    return [view.signed(seen.values[name], j) for j, name in enumerate(view.metric_names)]
+
+
+class Surrogate:
+    """A forest over everything a study has observed, asked about full fidelity.
+
+    Args:
+        encoder: of the study's space.
+        view: the study's records.
+        rng: randomness of the forest.
+        weights: of several metrics, shape (k,), summing to 1; equal ones if None. Their scores are
+            scalarised by the augmented Chebyshev function.
+        n_trees: number of trees.
+
+    Raises:
+        ValueError: if nothing has been observed yet (see :func:`fit`).
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        view: StudyView,
+        rng: np.random.Generator,
+        *,
+        weights: Floats | None = None,
+        n_trees: int = 50,
+    ) -> None:
+        rows = collect(view)
+        if not rows.trials:
+            raise ValueError("no observation yet: a surrogate needs at least one. Report a value first.")
+        self._encoder = encoder
+        self._full = np.asarray(view.axes.positions(view.axes.full), dtype=np.float32)
+        keep = _subset(rows, rng)
+        rows_kept = tuple(rows.trials[i] for i in keep)
+        scores = np.stack([_filled_scores(column[keep]) for column in rows.losses.T], axis=1)
+        k = scores.shape[1]
+        self.scores = scalarise(scores, np.full(k, 1 / k) if weights is None else weights)
+        encoded = self._encoder([trial.params for trial in rows_kept])
+        X = np.concatenate([encoded, rows.positions[keep].astype(np.float32)], axis=1)
+        self._forest = Forest(X, self.scores, rng, n_trees=n_trees)
+
+    def predict(self, configurations: Sequence[Mapping[str, Any]]) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the score at full fidelity, each of shape (n,).
+
+        Scores are losses on the normal scale of all observations: smaller is better, 0 is the median.
+        """
+        if not configurations:
+            return np.empty(0), np.empty(0)
+        encoded = self._encoder(configurations)
+        full = np.broadcast_to(self._full, (len(encoded), len(self._full)))
+        return self._forest.predict(np.concatenate([encoded, full], axis=1))
+
+
+def scalarise(scores: Floats, weights: Floats) -> Floats:
+    """Several scores as one: the augmented Chebyshev function of ParEGO (Knowles 2006, eq. 2).
+
+    Args:
+        scores: losses on comparable scales, shape (n, k).
+        weights: shape (k,), non-negative, summing to 1.
+
+    Returns:
+        max_j w_j s_j + 0.05 Σ_j w_j s_j, shape (n,); a single score is returned as it is.
+    """
+    if scores.shape[1] == 1:
+        return scores[:, 0]
+    weighted = scores * weights
+    result: Floats = weighted.max(axis=1) + 0.05 * weighted.sum(axis=1)
+    return result
+
+
+# Rows a model is fitted to: beyond this many, older epochs of the same curves are thinned at random.
+_MOST_ROWS = 4000
+
+
+def _subset(rows: Rows, rng: np.random.Generator) -> NDArray[np.intp]:
+    n = len(rows.trials)
+    if n <= _MOST_ROWS:
+        return np.arange(n)
+    # The latest row of each trial is what decisions hang on; the rest is evidence about curves.
+    last = {trial.number: i for i, trial in enumerate(rows.trials)}
+    latest = np.fromiter(last.values(), dtype=np.intp)
+    others = np.setdiff1d(np.arange(n), latest)
+    room = max(0, _MOST_ROWS - len(latest))
+    return np.sort(np.concatenate([latest, rng.choice(others, size=min(room, len(others)), replace=False)]))
+
+
+def _filled_scores(losses: Floats) -> Floats:
+    """Normal scores; rows without a loss (still running) get the median: neither promising nor hopeless."""
+    scores = np.zeros(len(losses))
+    known = np.isfinite(losses)
+    scores[known] = normal_scores(losses[known])
+    return scores

@@ -1,1 +1,38 @@
-"""What can be built: search spaces and the networks in them."""
+"""What can be built: search spaces and the networks in them.
+
+The door to the package: nothing heavy is imported until it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spaces.cells import cell
+    from spaces.chains import chain
+    from spaces.counting import Count
+    from spaces.hyperparameters import default_hyperparameters
+    from spaces.space import Space
+
+__all__ = ["Count", "Space", "cell", "chain", "default_hyperparameters"]
+
+_HOME = {
+    "Count": "spaces.counting",
+    "Space": "spaces.space",
+    "cell": "spaces.cells",
+    "chain": "spaces.chains",
+    "default_hyperparameters": "spaces.hyperparameters",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'spaces' has no attribute {name!r}; it has {', '.join(__all__)}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,98 @@
+"""The intermediate description of a network: a list of nodes that building, counting, drawing and source all read.
+
+Knows names of torch modules and their arguments, but never imports torch; knows no configurations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+INPUT = "x"
+"""The name by which nodes refer to the network's input."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One step of the forward pass."""
+
+    name: str
+    """Name of the submodule, so the first part of its keys in the state dict."""
+    op: str
+    """Class in ``torch.nn``, or one of the functions ``add`` and ``zeros_like``."""
+    inputs: tuple[str, ...]
+    """Names of earlier nodes, or ``x``."""
+    settings: Mapping[str, Any]
+    """Keyword arguments of the class."""
+
+
+Graph = tuple[Node, ...]
+"""Nodes in the order they run; the last one is the output."""
+
+
+class Sketch:
+    """Collects nodes; what is added last is the output."""
+
+    def __init__(self) -> None:
+        self._nodes: list[Node] = []
+
+    def add(self, name: str, op: str, *inputs: str, **settings: Any) -> str:
+        """Appends a node and returns its name, for use as an input of later ones."""
+        self._nodes.append(Node(name, op, inputs, settings))
+        return name
+
+    def conv(
+        self, name: str, source: str, channels: tuple[int, int], kernel: int, stride: int = 1, **settings: Any
+    ) -> str:
+        """A convolution from ``channels[0]`` to ``channels[1]``, padded to ceil(size / stride), without bias."""
+        inputs, outputs = channels
+        arguments = {"in_channels": inputs, "out_channels": outputs, "kernel_size": kernel, "stride": stride}
+        return self.add(
+            name, "Conv2d", source, **arguments, padding=kernel // 2, **({"bias": False} | settings)
+        )
+
+    def sum(self, name: str, sources: Sequence[str]) -> str:
+        """The sum of several nodes; a single one is passed on as it is."""
+        return sources[0] if len(sources) == 1 else self.add(name, "add", *sources)
+
+    def head(self, source: str, channels: int, n_classes: int, dropout: float) -> Graph:
+        """Global average pooling, dropout where wanted, a linear classifier; returns the finished graph."""
+        source = self.add("pool", "AdaptiveAvgPool2d", source, output_size=1)
+        source = self.add("flatten", "Flatten", source)
+        if dropout > 0:
+            source = self.add("dropout", "Dropout", source, p=dropout)
+        self.add("classifier", "Linear", source, in_features=channels, out_features=n_classes)
+        return tuple(self._nodes)
+
+    @property
+    def graph(self) -> Graph:
+        """The nodes so far."""
+        return tuple(self._nodes)
+
+
+def digest(graph: Graph) -> str:
+    """The same text for graphs that compute the same, whatever their nodes are called and sums are ordered."""
+    index = {INPUT: -1}
+    steps = []
+    for i, node in enumerate(graph):
+        inputs = [index[name] for name in node.inputs]
+        steps.append([node.op, sorted(inputs) if node.op == "add" else inputs, sorted(node.settings.items())])
+        index[node.name] = i
+    return hashlib.sha256(json.dumps(steps).encode()).hexdigest()[:32]
+
+
+def scaled(channels: int, width: float) -> int:
+    """Channels at a fraction of the width: a multiple of 8 above 8, never none.
+
+    Raises:
+        ValueError: if ``width`` is not a fraction.
+    """
+    if not 0 < width <= 1:
+        raise ValueError(f"width={width!r}: must be a fraction, greater than 0 and at most 1.")
+    if width == 1:
+        return channels
+    wanted = channels * width
+    return 8 * round(wanted / 8) if wanted > 8 else max(1, round(wanted))

@@ -1,0 +1,365 @@
+"""The search space: a configuration space joined with the networks it describes; knows no search and no training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spaces.cells import Cell
+from spaces.chains import Chain
+from spaces.configspace import Description, describe, draw_column, extended, random_state, restore
+from spaces.counting import Count
+from spaces.fixing import fixed
+from spaces.table import Codes, Table
+
+if TYPE_CHECKING:
+    from ConfigSpace import ConfigurationSpace
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from spaces.architecture import Architecture
+
+VERSION = 1
+"""Of the JSON that :meth:`Space.to_dict` writes."""
+
+# The only kinds of architecture a file can name.
+ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = {Chain.kind: Chain, Cell.kind: Cell}
+
+_FUNCTIONS = ("build", "key", "count", "features")
+
+
+class Space:
+    """What a study searches: configurations, and the network each of them describes.
+
+    ``params`` below is a configuration as a plain dictionary: active hyperparameters only, plain
+    values. :func:`spaces.chain` and :func:`spaces.cell` make spaces of bonas's own; this constructor
+    makes one of yours::
+
+        space = Space(ConfigurationSpace({"units": (8, 256)}), build=lambda params, width, depth: MLP(params))
+
+    Args:
+        configuration_space: ConfigSpace hyperparameters, conditions and forbidden clauses.
+        build: ``build(params, width, depth)`` returns a ``torch.nn.Module``.
+        key: ``key(params)`` returns a text, the same for configurations that compute the same.
+        count: ``count(params, prune)`` returns a :class:`Count`.
+        features: ``features(params)`` returns a 1-D array of finite numbers for the surrogate.
+
+    Raises:
+        ValueError: if ``configuration_space`` is not one, or a function cannot be called.
+    """
+
+    def __init__(
+        self,
+        configuration_space: ConfigurationSpace,
+        build: Callable[..., Any] | None = None,
+        key: Callable[..., Any] | None = None,
+        count: Callable[..., Any] | None = None,
+        features: Callable[..., Any] | None = None,
+    ) -> None:
+        functions = {"build": build, "key": key, "count": count, "features": features}
+        for name, function in functions.items():
+            if function is not None and not callable(function):
+                raise ValueError(f"{name}={function!r}: must be a function, or None.")
+        self._functions = {n: f for n, f in functions.items() if f is not None}
+        self._architecture: Architecture | None = None
+        self.missing: tuple[str, ...] = ()
+        """Functions the stored space had and that must be passed again; using one of them raises."""
+        self._compile(describe(configuration_space), ())
+
+    @staticmethod
+    def _of(architecture: Architecture) -> Space:
+        """The space of one of bonas's own architectures, without hyperparameters of training."""
+        space = Space(architecture.configuration_space())
+        space._architecture = architecture
+        return space
+
+    def _compile(self, description: Description, hyperparameters: Iterable[str]) -> None:
+        self._description = description
+        self.configuration_space: ConfigurationSpace = restore(description)
+        """The real ConfigSpace space. Changing it does not change this object; use fix and with_hyperparameters."""
+        self._table = Table(description)
+        self._hyperparameters = tuple(n for n in hyperparameters if n in self._table.column)
+        self._default: dict[str, Any] | None = None
+
+    def _with(self, description: Description, hyperparameters: Iterable[str]) -> Space:
+        space = object.__new__(Space)
+        space._functions, space._architecture, space.missing = (
+            self._functions,
+            self._architecture,
+            self.missing,
+        )
+        space._compile(description, hyperparameters)
+        return space
+
+    def __repr__(self) -> str:
+        what = self._architecture.kind if self._architecture else "own"
+        size = f"{self.size:.3g}" if math.isfinite(self.size) else "infinitely many"
+        return f"<Space {what}: {len(self._table.names)} hyperparameters, {size} configurations>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Space) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.to_dict(), sort_keys=True, default=repr))
+
+    # Configurations --------------------------------------------------------------------------
+
+    @property
+    def input_shape(self) -> tuple[int, int, int] | None:
+        """(channels, height, width) of one image; None for a space of your own."""
+        return self._architecture.input_shape if self._architecture else None
+
+    @property
+    def n_classes(self) -> int | None:
+        """How many classes the networks tell apart; None for a space of your own."""
+        return self._architecture.n_classes if self._architecture else None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All hyperparameters, active or not."""
+        return self._table.names
+
+    @property
+    def default(self) -> dict[str, Any]:
+        """Params of a sensible hand-written network and training, with everything that is fixed."""
+        if self._default is None:
+            self._default = self._table.default(self._draw(np.random.default_rng(0)))
+        return dict(self._default)
+
+    @property
+    def size(self) -> float:
+        """An upper bound of the number of configurations; infinite with a continuous hyperparameter."""
+        return self._table.size
+
+    def sample(self, n: int, rng: np.random.Generator) -> list[dict[str, Any]]:
+        """``n`` independent params from the priors, conditions and forbidden clauses respected.
+
+        Raises:
+            ValueError: if ``n`` is negative, or the forbidden clauses leave next to nothing.
+        """
+        if n < 0:
+            raise ValueError(f"n={n}: must not be negative.")
+        return self._table.decode(self._table.sample(n, self._draw(rng)))
+
+    def enumerate(self) -> Iterator[dict[str, Any]]:
+        """All params of a finite space, one by one.
+
+        Raises:
+            ValueError: if the space is infinite.
+        """
+        if not math.isfinite(self.size):
+            raise ValueError("enumerate: the space is infinite. Use sample, or fix the continuous ones.")
+        return self._table.enumerate()
+
+    def validate(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Canonical params: plain values in the space's order, fixed values filled in.
+
+        Raises:
+            ValueError: if ``params`` is not a configuration of the space.
+        """
+        return self._table.validate(params)
+
+    def neighbours(self, params: Mapping[str, Any], rng: np.random.Generator, n: int) -> list[dict[str, Any]]:
+        """``n`` params that differ in one active hyperparameter; fewer where the clauses leave fewer.
+
+        What the change activates is drawn from the prior, what it deactivates is dropped. Repeats occur.
+        """
+        row = self._table.codes([params])[0]
+        return self._table.decode(self._table.neighbours(row, n, rng, self._draw(rng)))
+
+    def encode(self, configurations: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+        """Canonical params as numbers: one-hot or in [0, 1] (logarithmic where the prior is), NaN where inactive.
+
+        Returns:
+            array of shape (n, d), its columns named by :attr:`encode_names`.
+        """
+        return self._table.encode(self._table.codes(configurations))
+
+    @property
+    def encode_names(self) -> tuple[str, ...]:
+        """Names of the columns of :meth:`encode`."""
+        return self._table.encode_names
+
+    def _draw(self, rng: np.random.Generator) -> Callable[[int], Codes]:
+        parts = [self.configuration_space[name] for name in self._table.names]
+
+        def draw(n: int) -> Codes:
+            state = random_state(rng)
+            columns = [draw_column(part, n, state) for part in parts]
+            table = np.stack(columns, axis=1) if columns else np.empty((n, 0))
+            for i, domain in enumerate(self._table.domains):
+                if not domain.choices:  # a logarithm and back may leave the range by a rounding error
+                    np.clip(table[:, i], domain.low, domain.high, out=table[:, i])
+            return table
+
+        return draw
+
+    # Networks --------------------------------------------------------------------------------
+
+    def key(self, params: Mapping[str, Any]) -> str:
+        """A text equal for configurations that compute the same network and train it the same way."""
+        own = {n: params[n] for n in params if n not in self._hyperparameters}
+        training = {n: params[n] for n in params if n in self._hyperparameters}
+        if self._architecture:
+            network = self._architecture.key(own)
+        else:
+            function = self._function("key")
+            network = str(function(own)) if function else _text(own)
+        return f"{network}|{_text(training)}" if training else network
+
+    def build(self, params: Mapping[str, Any], width: float = 1.0, depth: float = 1.0) -> nn.Module:
+        """The network of a configuration, freshly initialised from torch's generator.
+
+        Args:
+            params: canonical params.
+            width: fraction of the filters, in (0, 1].
+            depth: fraction of the layers or cells, in (0, 1].
+
+        Raises:
+            ValueError: if the space cannot build, or its function returns no module.
+        """
+        from torch import nn
+
+        if self._architecture:
+            from spaces.operations import Network
+
+            return Network(self._architecture.graph(params, width, depth))
+        function = self._function("build")
+        if function is None:
+            raise ValueError("build: this space has no such function. Pass Space(..., build=function).")
+        module = function(dict(params), width, depth)
+        if not isinstance(module, nn.Module):
+            raise ValueError(f"build returned {type(module).__name__}: must return a torch.nn.Module.")
+        return module
+
+    def count(self, params: Mapping[str, Any], prune: bool = True) -> Count:
+        """Exact parameters and MACs of the network at full width and depth, without building it.
+
+        Args:
+            params: canonical params.
+            prune: whether to leave out what cannot reach the output, as :meth:`build` does; published
+                tables keep it.
+
+        Raises:
+            ValueError: if the space cannot count.
+        """
+        if self._architecture:
+            return self._architecture.count(params, prune)
+        function = self._function("count")
+        if function is not None:
+            result = function(dict(params), prune)
+            return Count(int(result.parameters), int(result.macs))
+        raise ValueError("count: this space has no such function. Pass Space(..., count=function).")
+
+    def features(self, params: Mapping[str, Any]) -> NDArray[np.float64]:
+        """Structural features of the network for a surrogate: finite, shape (k,); empty if none are known."""
+        if self._architecture:
+            return self._architecture.features(params)
+        function = self._function("features")
+        if function is None:
+            return np.empty(0)
+        features = np.asarray(function(dict(params)), dtype=np.float64)
+        if features.ndim != 1 or not np.isfinite(features).all():
+            raise ValueError(f"features returned {features!r}: must be a 1-D array of finite numbers.")
+        return features
+
+    def features_many(self, configurations: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+        """:meth:`features` of several configurations; shape (n, k)."""
+        if not configurations:
+            return np.empty((0, 0))
+        return np.stack([self.features(params) for params in configurations])
+
+    def _function(self, name: str) -> Callable[..., Any] | None:
+        if name in self.missing:
+            raise ValueError(
+                f"{name}: this space was restored from a file, and functions are never stored. "
+                f"Pass the space with its {name} function again, load_study(..., space=space)."
+            )
+        return self._functions.get(name)
+
+    # Narrower and wider ----------------------------------------------------------------------
+
+    def fix(self, values: Mapping[str, Any]) -> Space:
+        """The space with some hyperparameters fixed.
+
+        They stay in params. What can never be active any more goes; conditions that always hold go too.
+
+        Raises:
+            ValueError: on an unknown name, an illegal value, or values that exclude each other.
+        """
+        canonical = {}
+        for name, value in values.items():
+            if name not in self._table.column:
+                raise ValueError(
+                    f"fix {name!r}: the space has no such hyperparameter.{self._table.near(name)}"
+                )
+            domain = self._table.domains[self._table.column[name]]
+            canonical[name] = domain.value(domain.code(value))
+        return self._with(fixed(self._description, canonical), self._hyperparameters)
+
+    def with_hyperparameters(self, hyperparameters: Iterable[Any] | None = None) -> Space:
+        """The space joined with hyperparameters of training.
+
+        Args:
+            hyperparameters: ConfigSpace hyperparameters, conditions and forbidden clauses; None for
+                :func:`spaces.default_hyperparameters`.
+
+        Raises:
+            ValueError: if a name exists already, or something is not a part of a ConfigSpace space.
+        """
+        from spaces.hyperparameters import default_hyperparameters
+
+        added = default_hyperparameters() if hyperparameters is None else list(hyperparameters)
+        description = extended(self._description, added)
+        names = [h["name"] for h in description["hyperparameters"] if h["name"] not in self._table.column]
+        return self._with(description, (*self._hyperparameters, *names))
+
+    # Stored ----------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready description; functions are named, never stored."""
+        architecture = self._architecture
+        return {
+            "version": VERSION,
+            "architecture": {"kind": architecture.kind} | architecture.to_dict() if architecture else None,
+            "functions": sorted({*self._functions, *self.missing}),
+            "hyperparameters": list(self._hyperparameters),
+            "configuration_space": json.loads(json.dumps(self._description)),
+        }
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Space:
+        """The inverse of :meth:`to_dict`; :attr:`missing` names the functions to be passed again.
+
+        Raises:
+            ValueError: if the description is of a newer version, or not one of a space.
+        """
+        version = data.get("version")
+        if not isinstance(version, int) or "configuration_space" not in data:
+            raise ValueError("this is not the description of a space: no version. Use what to_dict returned.")
+        if version > VERSION:
+            raise ValueError(
+                f"space of version {version}: this bonas reads versions up to {VERSION}. Upgrade bonas."
+            )
+        space = Space(restore(data["configuration_space"]))
+        space._compile(space._description, data["hyperparameters"])
+        if data["architecture"] is not None:
+            settings = dict(data["architecture"])
+            kind = settings.pop("kind", None)
+            if kind not in ARCHITECTURES:
+                raise ValueError(
+                    f"architecture {kind!r}: is not known. This bonas has {list(ARCHITECTURES)}."
+                )
+            space._architecture = ARCHITECTURES[kind](**settings)
+        space.missing = tuple(data["functions"])
+        return space
+
+
+def _text(params: Mapping[str, Any]) -> str:
+    text = json.dumps(params, sort_keys=True, separators=(",", ":"), default=repr)
+    return text if len(text) <= 200 else hashlib.sha256(text.encode()).hexdigest()

@@ -108,11 +108,11 @@ class Cell:
 
     def configuration_space(self) -> ConfigurationSpace:
         """Six unconditional categorical hyperparameters."""
-        import ConfigSpace as cs
+        import ConfigSpace
 
-        space = cs.ConfigurationSpace()
+        space = ConfigSpace.ConfigurationSpace()
         space.add(
-            cs.CategoricalHyperparameter(name, OPERATIONS, default_value=default)
+            ConfigSpace.CategoricalHyperparameter(name, OPERATIONS, default_value=default)
             for name, default in zip(_NAMES, _DEFAULT, strict=True)
         )
         return space
@@ -159,7 +159,7 @@ class Cell:
         return self._known(params)[0]
 
     def features(self, params: Mapping[str, Any]) -> NDArray[np.float64]:
-        """What is alive: each operation on each edge, operations, paths, depth, logs of parameters and MACs."""
+        """What is alive: operations, paths, depth, logs of parameters and MACs, each edge's operation."""
         return self._known(params)[1].copy()
 
     def _known(self, params: Mapping[str, Any]) -> tuple[str, NDArray[np.float64]]:

@@ -1,4 +1,4 @@
-"""Chain-structured networks: a searched number of layers, each with an operation of its own; knows no training."""
+"""Chain-structured networks: a searched number of layers, each with its own operation; knows no training."""
 
 from __future__ import annotations
 
@@ -136,20 +136,28 @@ class Chain:
 
     def to_dict(self) -> dict[str, Any]:
         """The constructor's arguments, JSON-ready."""
-        names = ("input_shape", "n_layers", "operations", "kernels", "filters", "strides")
-        names += ("activations", "normalisations")
-        lists = {name: list(getattr(self, name)) for name in names}
-        return {"n_classes": self.n_classes, **lists, "skip_connections": self.skip_connections}
+        return {
+            "input_shape": list(self.input_shape),
+            "n_classes": self.n_classes,
+            "n_layers": list(self.n_layers),
+            "operations": list(self.operations),
+            "kernels": list(self.kernels),
+            "filters": list(self.filters),
+            "strides": list(self.strides),
+            "activations": list(self.activations),
+            "normalisations": list(self.normalisations),
+            "skip_connections": self.skip_connections,
+        }
 
     def configuration_space(self) -> ConfigurationSpace:
         """Hyperparameters and conditions; pooling layers have no filters, identities no stride."""
-        import ConfigSpace as cs
+        import ConfigSpace
 
         low, high = self.n_layers
         parts: list[Any] = []
-        depth: Any = cs.Constant("n_layers", low)
+        depth: Any = ConfigSpace.Constant("n_layers", low)
         if low < high:
-            depth = cs.UniformIntegerHyperparameter(
+            depth = ConfigSpace.UniformIntegerHyperparameter(
                 "n_layers", low, high, default_value=min(max(3, low), high)
             )
         parts.append(depth)
@@ -158,33 +166,42 @@ class Chain:
             size = _nearest(self.filters, _DEFAULT_FILTERS[min(i, 2)])
             stride = _nearest(self.strides, _DEFAULT_STRIDES[i] if i < 3 else 1)
             weights = [_PRIOR[o] for o in self.operations]
-            op = cs.CategoricalHyperparameter(f"layer{i}_op", self.operations, weights=weights)
+            op = ConfigSpace.CategoricalHyperparameter(f"layer{i}_op", self.operations, weights=weights)
             of_op: list[tuple[tuple[str, ...], Any]] = [
-                (_WEIGHTED, cs.OrdinalHyperparameter(f"layer{i}_kernel", self.kernels)),
-                (_WEIGHTED, cs.OrdinalHyperparameter(f"layer{i}_filters", self.filters, default_value=size)),
-                (_STRIDED, cs.OrdinalHyperparameter(f"layer{i}_stride", self.strides, default_value=stride)),
-                (_WEIGHTED, cs.CategoricalHyperparameter(f"layer{i}_activation", self.activations)),
-                (_WEIGHTED, cs.CategoricalHyperparameter(f"layer{i}_normalisation", self.normalisations)),
+                (_WEIGHTED, ConfigSpace.OrdinalHyperparameter(f"layer{i}_kernel", self.kernels)),
+                (
+                    _WEIGHTED,
+                    ConfigSpace.OrdinalHyperparameter(f"layer{i}_filters", self.filters, default_value=size),
+                ),
+                (
+                    _STRIDED,
+                    ConfigSpace.OrdinalHyperparameter(f"layer{i}_stride", self.strides, default_value=stride),
+                ),
+                (_WEIGHTED, ConfigSpace.CategoricalHyperparameter(f"layer{i}_activation", self.activations)),
+                (
+                    _WEIGHTED,
+                    ConfigSpace.CategoricalHyperparameter(f"layer{i}_normalisation", self.normalisations),
+                ),
             ]
             parts.append(op)
             if i >= low:
-                parts.append(cs.GreaterThanCondition(op, depth, i))
+                parts.append(ConfigSpace.GreaterThanCondition(op, depth, i))
             for wanted, child in of_op:
                 having = [o for o in self.operations if o in wanted]
                 if having:
                     # A layer that is not there has an inactive operation, and that satisfies nothing.
-                    parts += [child, cs.InCondition(child, op, having)]
+                    parts += [child, ConfigSpace.InCondition(child, op, having)]
             for j in range(i - 1) if self.skip_connections else ():
-                skip = cs.CategoricalHyperparameter(f"skip{i}_{j}", [False, True])
+                skip = ConfigSpace.CategoricalHyperparameter(f"skip{i}_{j}", [False, True])
                 parts.append(skip)
                 if i >= low:
-                    parts.append(cs.GreaterThanCondition(skip, depth, i))
-        space = cs.ConfigurationSpace()
+                    parts.append(ConfigSpace.GreaterThanCondition(skip, depth, i))
+        space = ConfigSpace.ConfigurationSpace()
         space.add(parts)
         return space
 
     def graph(self, params: Mapping[str, Any], width: float, depth: float, prune: bool = True) -> Graph:
-        """The network; ``depth`` keeps the first ceil(depth · n_layers) layers, and all of a chain is alive."""
+        """The network; ``depth`` keeps the first ceil(depth · n_layers) layers; all of a chain is alive."""
         if not 0 < depth <= 1:
             raise ValueError(f"depth={depth!r}: must be a fraction, greater than 0 and at most 1.")
         sketch = Sketch()
@@ -346,7 +363,7 @@ def _whole(name: str, given: Sequence[int]) -> tuple[int, ...]:
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 1)
 
 
 def _names(name: str, given: Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:

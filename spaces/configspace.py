@@ -1,4 +1,4 @@
-"""The adapter to ConfigSpace: plain dictionaries to real spaces and back, and draws from priors; knows no networks.
+"""The adapter to ConfigSpace: plain dictionaries to spaces and back, draws from priors; knows no networks.
 
 Everything else in ``spaces`` works on the *description* of a configuration space: the plain
 dictionary that ConfigSpace itself reads and writes.
@@ -81,7 +81,7 @@ def extended(description: Mapping[str, Any], additions: Iterable[Any]) -> Descri
 
 
 def random_state(rng: np.random.Generator) -> np.random.RandomState:
-    """ConfigSpace's distributions want the legacy generator; this one's stream is derived from ``rng`` alone."""
+    """ConfigSpace's distributions want the legacy generator; this one derives from ``rng`` alone."""
     return np.random.RandomState(np.random.MT19937(int(rng.integers(2**63))))
 
 
@@ -105,7 +105,7 @@ _PARTS = ("hyperparameters", "conditions", "forbiddens")
 
 
 def _plain(value: Any) -> Any:
-    """Numpy scalars become Python's, mappings and sequences are copied, infinite depth is not expected."""
+    """Numpy scalars become Python's; mappings and sequences are copied."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Exact parameters and multiply-accumulate operations of a network, without building it; knows no configurations."""
+"""Exact parameters and multiply-accumulates of a network, without building it; knows no configurations."""
 
 from __future__ import annotations
 

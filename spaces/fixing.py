@@ -1,4 +1,4 @@
-"""Narrows the description of a configuration space to some fixed values; knows no networks and no ConfigSpace.
+"""Narrows the description of a configuration space to fixed values; knows no networks and no ConfigSpace.
 
 A condition is decided where all it asks about is known. A fixed parent that is itself conditional
 is known only while it is active, so a condition it meets is kept, as "the parent is active".

@@ -1,4 +1,4 @@
-"""The intermediate description of a network: a list of nodes that building, counting, drawing and source all read.
+"""The intermediate description of a network: nodes that building, counting and source code all read.
 
 Knows names of torch modules and their arguments, but never imports torch; knows no configurations.
 """
@@ -47,7 +47,7 @@ class Sketch:
     def conv(
         self, name: str, source: str, channels: tuple[int, int], kernel: int, stride: int = 1, **settings: Any
     ) -> str:
-        """A convolution from ``channels[0]`` to ``channels[1]``, padded to ceil(size / stride), without bias."""
+        """A convolution from ``channels[0]`` to ``channels[1]``, padded to ceil(size / stride)."""
         inputs, outputs = channels
         arguments = {"in_channels": inputs, "out_channels": outputs, "kernel_size": kernel, "stride": stride}
         return self.add(
@@ -74,7 +74,7 @@ class Sketch:
 
 
 def digest(graph: Graph) -> str:
-    """The same text for graphs that compute the same, whatever their nodes are called and sums are ordered."""
+    """The same text for graphs that differ in the names of nodes and the order of sums only."""
     index = {INPUT: -1}
     steps = []
     for i, node in enumerate(graph):

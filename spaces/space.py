@@ -1,4 +1,4 @@
-"""The search space: a configuration space joined with the networks it describes; knows no search and no training."""
+"""The search space: a configuration space joined with the networks it describes; knows no search."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Space:
     def _compile(self, description: Description, hyperparameters: Iterable[str]) -> None:
         self._description = description
         self.configuration_space: ConfigurationSpace = restore(description)
-        """The real ConfigSpace space. Changing it does not change this object; use fix and with_hyperparameters."""
+        """The real ConfigSpace space; to change it use fix and with_hyperparameters."""
         self._table = Table(description)
         self._hyperparameters = tuple(n for n in hyperparameters if n in self._table.column)
         self._default: dict[str, Any] | None = None
@@ -173,7 +173,7 @@ class Space:
         return self._table.decode(self._table.neighbours(row, n, rng, self._draw(rng)))
 
     def encode(self, configurations: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
-        """Canonical params as numbers: one-hot or in [0, 1] (logarithmic where the prior is), NaN where inactive.
+        """Canonical params as numbers: one-hot or in [0, 1], logarithmic where the range is, NaN if inactive.
 
         Returns:
             array of shape (n, d), its columns named by :attr:`encode_names`.
@@ -273,6 +273,36 @@ class Space:
         if not configurations:
             return np.empty((0, 0))
         return np.stack([self.features(params) for params in configurations])
+
+    def draw(self, params: Mapping[str, Any]) -> str:
+        """A drawing of the network as SVG, legible on light and dark pages.
+
+        A space of your own is drawn as a list of its hyperparameters.
+        """
+        from spaces.drawing import Box, Picture, svg
+
+        if self._architecture:
+            return svg(self._architecture.picture(params))
+        return svg(Picture(tuple(Box(name, str(value)) for name, value in params.items()), ()))
+
+    def source(self, params: Mapping[str, Any], width: float = 1.0, depth: float = 1.0) -> str:
+        """One self-contained Python file: plain torch, no bonas.
+
+        Its ``Network()`` has the same state dict keys as ``build(params, width, depth)``.
+
+        Raises:
+            ValueError: if the space is not one of bonas's own.
+        """
+        from spaces.source import source_code
+
+        if not self._architecture:
+            raise ValueError(
+                "source: only spaces.chain and spaces.cell can be written out as code. "
+                "Keep the file of your build function beside the weights."
+            )
+        settings = ", ".join(f"{name}={value!r}" for name, value in params.items())
+        title = f"Found by bonas in a {self._architecture.kind} space.\n\nConfiguration: {settings}."
+        return source_code(self._architecture.graph(params, width, depth), title)
 
     def _function(self, name: str) -> Callable[..., Any] | None:
         if name in self.missing:

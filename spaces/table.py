@@ -1,4 +1,4 @@
-"""A configuration space compiled to columns of numbers: activity, membership, encoding, mutation; knows no networks.
+"""A configuration space compiled to columns of numbers, for work in batches; knows no networks.
 
 Glossary. A *code* is a hyperparameter's value as a float: the position among its choices
 (categorical, ordinal, constant) or the number itself; NaN where it is inactive. A *table of codes*
@@ -105,8 +105,7 @@ class Domain:
         if self.high == self.low:
             return np.where(np.isnan(codes), np.nan, 0.0)
         if self.log:
-            span = math.log(self.high) - math.log(self.low)
-            return (np.log(codes) - math.log(self.low)) / span
+            return np.asarray(np.log(codes / self.low) / math.log(self.high / self.low), dtype=np.float64)
         return (codes - self.low) / (self.high - self.low)
 
     def from_unit(self, unit: Codes) -> Codes:
@@ -123,7 +122,8 @@ class Domain:
     def mutated(self, code: float, n: int, rng: np.random.Generator) -> Codes:
         """``n`` other codes near ``code``: any other category, a nearby number, never ``code`` itself."""
         if self.kind == "categorical":
-            return (code + rng.integers(1, len(self.choices), size=n)) % len(self.choices)
+            others = (code + rng.integers(1, len(self.choices), size=n)) % len(self.choices)
+            return np.asarray(others, dtype=np.float64)
         # A fifth of the range is the step SMAC's local search takes for numbers.
         codes = self.from_unit(self.unit(np.full(n, code)) + rng.normal(0.0, 0.2, size=n))
         same = codes == code
@@ -216,7 +216,7 @@ class Table:
         return predicate
 
     def deactivate(self, table: Codes) -> Codes:
-        """The table with NaN wherever conditions make a hyperparameter inactive. Changes ``table`` in place."""
+        """``table``, changed in place: NaN wherever conditions make a hyperparameter inactive."""
         for child in self._conditional:
             table[~self.conditions[child](table), child] = np.nan
         return table

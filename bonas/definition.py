@@ -1,0 +1,210 @@
+"""What a study is made of, checked and as JSON: space, axes, directions, sampler, scheduler, constraints.
+
+Knows nothing of trials or of what happens to a study later.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bonas.errors import MissingFunctionError
+from fidelity.axes import Axes
+from fidelity.schedulers import FullFidelity, Scheduler, SuccessiveHalving
+from fidelity.schedulers import from_dict as scheduler_from_dict
+
+if TYPE_CHECKING:
+    from bonas.samplers import Sampler
+    from spaces import Space
+
+DIRECTIONS = ("minimize", "maximize")
+COUNTED = ("parameters", "macs")
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """Everything that does not change over a study's life."""
+
+    space: Space
+    axes: Axes
+    directions: tuple[str, ...]
+    metric_names: tuple[str, ...]
+    constraints: Mapping[str, float]
+    seed: int
+    sampler: Sampler | None
+    """None if it was the user's own and has not been passed again."""
+    scheduler: Scheduler | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; functions of the user's own are named, not stored."""
+        return {
+            "space": self.space.to_dict(),
+            "axes": self.axes.to_dict(),
+            "directions": list(self.directions),
+            "metric_names": list(self.metric_names),
+            "constraints": dict(self.constraints),
+            "seed": self.seed,
+            "sampler": _stored(self.sampler),
+            "scheduler": _stored(self.scheduler),
+        }
+
+    def differences(self, stored: Mapping[str, Any]) -> list[str]:
+        """Names of the parts that decide what an observation means and are not as stored."""
+        mine = self.to_dict()
+        parts = ("space", "axes", "directions", "metric_names", "constraints")
+        return [part for part in parts if _canonical(mine[part]) != _canonical(stored[part])]
+
+
+def define(
+    space: Any,
+    axes: Axes | None,
+    directions: tuple[str, ...],
+    metric_names: Sequence[str] | None,
+    constraints: Mapping[str, float] | None,
+    seed: int,
+    sampler: Sampler | None,
+    scheduler: Scheduler | None,
+) -> Definition:
+    """A checked definition with the defaults filled in."""
+    from bonas.samplers import ForestSampler
+    from spaces import Space
+
+    if not isinstance(space, Space):
+        raise ValueError(
+            f"space={type(space).__name__}: must be a space of bonas. "
+            "Use spaces.chain(...), spaces.cell(...) or spaces.Space(configuration_space, build=...)."
+        )
+    if axes is not None and not isinstance(axes, Axes):
+        raise ValueError(f"axes={axes!r}: must be fidelity.Axes(epochs=(1, 50), ...), or None.")
+    bad = [d for d in directions if d not in DIRECTIONS]
+    if bad or not directions:
+        raise ValueError(f"direction={directions!r}: must be 'minimize' or 'maximize'.")
+    if metric_names is None:
+        if len(directions) > 1:
+            raise ValueError(f"metric_names=None: {len(directions)} objectives need a name each.")
+        metric_names = ("value",)
+    if isinstance(metric_names, str) or len(metric_names) != len(directions):
+        raise ValueError(
+            f"metric_names={metric_names!r}: must name each of the {len(directions)} objectives."
+        )
+    if len(set(metric_names)) != len(metric_names):
+        raise ValueError(f"metric_names={list(metric_names)}: every name may stand once.")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed={seed!r}: must be a whole number of at least 0.")
+    if sampler is not None and not hasattr(sampler, "sample"):
+        raise ValueError(f"sampler={sampler!r}: must be one of bonas.samplers, such as ForestSampler().")
+    if scheduler is not None and not hasattr(scheduler, "decide"):
+        raise ValueError(f"scheduler={scheduler!r}: must be one of fidelity's, such as SuccessiveHalving().")
+    return Definition(
+        space=space,
+        axes=axes or Axes(),
+        directions=tuple(directions),
+        metric_names=tuple(metric_names),
+        constraints=_checked_constraints(constraints or {}),
+        seed=seed,
+        sampler=sampler or ForestSampler(),
+        scheduler=scheduler or (FullFidelity() if axes is None else SuccessiveHalving()),
+    )
+
+
+def restore(
+    stored: Mapping[str, Any], space: Space | None, sampler: Sampler | None, scheduler: Scheduler | None
+) -> Definition:
+    """The definition of a stored study; what is passed replaces what was stored.
+
+    Raises:
+        ValueError: if the space passed is not the stored one.
+    """
+    from spaces import Space
+
+    definition = Definition(
+        space=Space.from_dict(stored["space"]) if space is None else space,
+        axes=Axes.from_dict(stored["axes"]),
+        directions=tuple(stored["directions"]),
+        metric_names=tuple(stored["metric_names"]),
+        constraints=stored["constraints"],
+        seed=stored["seed"],
+        sampler=sampler or _restored_sampler(stored["sampler"]),
+        scheduler=scheduler or _restored_scheduler(stored["scheduler"]),
+    )
+    refuse_differences(definition, stored)
+    return definition
+
+
+def refuse_differences(definition: Definition, stored: Mapping[str, Any]) -> None:
+    """Raise ValueError if ``definition`` gives the stored observations another meaning."""
+    differing = definition.differences(stored)
+    if not differing:
+        return
+    said = []
+    for part in differing:
+        was, now = _canonical(stored[part]), _canonical(definition.to_dict()[part])
+        if part == "space":
+            said.append(_space_difference(stored[part], definition.to_dict()[part]))
+        else:
+            said.append(f"{part} was {was}, is now {now}")
+    raise ValueError(
+        f"this study was made with other settings: {'; '.join(said)}. "
+        "Use the same, or begin another study under another name."
+    )
+
+
+def needed(part: Any, name: str) -> Any:
+    """``part``, or the error that says it has to be passed again."""
+    if part is None:
+        raise MissingFunctionError(
+            f"{name}: this study used one of your own, which is not stored. "
+            f"Pass it again: bonas.load_study(..., {name}=...)."
+        )
+    return part
+
+
+def _checked_constraints(constraints: Mapping[str, float]) -> dict[str, float]:
+    for name, bound in constraints.items():
+        if name not in COUNTED:
+            raise ValueError(f"constraints: {name!r} is unknown. Known are {list(COUNTED)}, as upper bounds.")
+        if isinstance(bound, bool) or not isinstance(bound, (int, float)) or not 0 < bound < math.inf:
+            raise ValueError(
+                f"constraints: {name}={bound!r} must be a finite number above 0, an upper bound."
+            )
+    return dict(constraints)
+
+
+def _stored(part: Any) -> dict[str, Any]:
+    if part is None or not hasattr(part, "to_dict"):
+        return {"name": type(part).__name__, "own": True}
+    described: dict[str, Any] = part.to_dict()
+    return described
+
+
+def _restored_sampler(stored: Mapping[str, Any]) -> Sampler | None:
+    from bonas import samplers
+
+    try:
+        return samplers.from_dict(dict(stored))
+    except ValueError:
+        return None
+
+
+def _restored_scheduler(stored: Mapping[str, Any]) -> Scheduler | None:
+    try:
+        return scheduler_from_dict(stored)
+    except (ValueError, TypeError):
+        return None
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _space_difference(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    for key in sorted({*was, *now}):
+        if _canonical(was.get(key)) != _canonical(now.get(key)):
+            old, new = _canonical(was.get(key)), _canonical(now.get(key))
+            if len(old) + len(new) < 300:
+                return f"the space's {key} was {old}, is now {new}"
+            return f"the space's {key} differs"
+    return "the space differs"

@@ -1,0 +1,136 @@
+"""How a segment ended: from what was collected, returned and raised to the trial's next state.
+
+Knows the rules of the contract and nothing of stores, processes or networks.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from bonas.errors import TrialPruned
+from bonas.trial import Collected, Segment, read_values
+from fidelity.records import Observation, TrialState
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What ``tell`` writes about a segment."""
+
+    state: TrialState
+    reason: str | None = None
+    observations: tuple[Observation, ...] = ()
+    """The whole curve ``Collected.curve``."""
+    lost: float = 0.0
+    """Cost of trained epochs that left no observation."""
+    unfinished: bool = False
+
+
+def conclude(segment: Segment, collected: Collected, value: Any, error: BaseException | str | None) -> Ending:
+    """The ending of a segment, by the rules of the contract, in their order of precedence.
+
+    Args:
+        segment: what was to run.
+        collected: what the handle gathered.
+        value: what the objective returned.
+        error: what it raised, or a sentence from a user who tells a failure.
+    """
+    target = segment.record.fidelity
+    full = target == segment.axes.full
+    observations = collected.observations
+    reached = collected.position >= target.epochs and any(o.epoch == target.epochs for o in observations)
+    reported = observations if collected.reported else ()
+
+    left = isinstance(error, BaseException) and not isinstance(error, Exception)  # Ctrl-C, or an exit
+    if (collected.interrupted or left) and not reached:
+        return Ending(TrialState.PAUSED, observations=reported, unfinished=True)
+    if collected.fault is not None:
+        return _failed(segment, collected, collected.fault)
+    if error is not None and _is_pruned(error):
+        if collected.asked_to_prune:
+            return Ending(TrialState.PAUSED, observations=reported)
+        return Ending(TrialState.PRUNED, "pruned by the objective", reported)
+    if isinstance(error, BaseException) and _out_of_memory(error):
+        return Ending(
+            TrialState.INFEASIBLE, f"out of memory: {_described(error)}", reported, _lost(segment, collected)
+        )
+    if error is not None and not left:
+        return _failed(segment, collected, _described(error))
+
+    done = TrialState.COMPLETE if full else TrialState.PAUSED
+    if value is not None:
+        try:
+            values, fault = read_values(value, segment.metric_names)
+        except (TypeError, ValueError) as wrong:
+            return _failed(segment, collected, f"returned {wrong}")
+        if fault is not None:
+            return _failed(segment, collected, f"diverged: returned {fault}")
+        if not any(o.epoch == target.epochs for o in observations):
+            last = Observation(target.epochs, values, _remaining(segment, collected), target)
+            observations = (*observations, last)
+        return Ending(done, observations=observations)
+    if reached:
+        return Ending(done, observations=reported or observations)
+    if not collected.reported:
+        return _failed(
+            segment,
+            collected,
+            "nothing reported: the objective neither reported an epoch nor returned a value",
+        )
+    last_epoch = observations[-1].epoch
+    return Ending(
+        TrialState.PRUNED, f"the objective returned after epoch {last_epoch} of {target.epochs}", reported
+    )
+
+
+def _failed(segment: Segment, collected: Collected, reason: str) -> Ending:
+    observations = collected.observations if collected.reported else ()
+    return Ending(TrialState.FAIL, reason, observations, _lost(segment, collected))
+
+
+def _remaining(segment: Segment, collected: Collected) -> float:
+    """Cost of the epochs a returned value stands for beyond those reported."""
+    if segment.axes.cost == "measured":
+        return collected.cost
+    # Nothing was reported for them, so they count at their nominal cost whatever the unit.
+    return segment.axes.nominal_cost(segment.record.fidelity, since=collected.position)
+
+
+def _lost(segment: Segment, collected: Collected) -> float:
+    """Cost of the epochs that were trained after the last report.
+
+    At least one: a failure must cost something, or a study of failures never spends its budget.
+    """
+    if segment.axes.cost == "measured":
+        return collected.cost
+    epochs = max(1, collected.trained - collected.position)
+    return epochs * segment.axes.epoch_cost(segment.record.fidelity)
+
+
+def _is_pruned(error: BaseException | str) -> bool:
+    if isinstance(error, TrialPruned):
+        return True
+    optuna = sys.modules.get("optuna")  # only an objective that imported it can have raised its exception
+    return optuna is not None and isinstance(error, optuna.TrialPruned)
+
+
+def is_bug(error: BaseException | None) -> bool:
+    """Whether an exception speaks against the objective, not against the configuration it was given."""
+    if error is None or not isinstance(error, Exception) or _is_pruned(error) or _out_of_memory(error):
+        return False
+    diverged = any(cls.__name__ == "Diverged" for cls in type(error).__mro__)
+    return not diverged and not isinstance(error, (TimeoutError, FloatingPointError, OverflowError))
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+
+
+def _described(error: BaseException | str | None) -> str:
+    if isinstance(error, BaseException):
+        return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return str(error)

@@ -1,0 +1,171 @@
+"""The loop behind ``optimize``: ask, run the objective, tell; here or in a pool; stops cleanly when told to.
+
+Uses the public ``ask`` and ``tell`` only; knows nothing of samplers, schedulers and the store.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from bonas.endings import is_bug
+from bonas.errors import StaleTrialError
+from bonas.store.owners import LEASE
+from bonas.trial import FrozenTrial, Trial
+from fidelity.records import TrialState
+
+if TYPE_CHECKING:
+    from bonas.study import Study
+
+logger = logging.getLogger("bonas")
+
+Callback = Callable[[Any, FrozenTrial], None]
+POLL = 0.2  # seconds between two looks at what other processes are doing
+
+
+def run(
+    study: Study, objective: Callable[[Trial], Any], n_jobs: int, executor: Any, callbacks: Sequence[Callback]
+) -> None:
+    """Run segments until the study's limits are reached, nothing is left, or somebody stops it."""
+    with interruptible() as interruption, _leases_renewed(study, interruption):
+        if n_jobs == 1 and executor is None:
+            _run_here(study, objective, callbacks, interruption)
+        else:
+            from bonas.executors import run_in_pool
+
+            run_in_pool(study, objective, n_jobs, executor, callbacks, interruption)
+    interruption.pass_on()
+
+
+def _run_here(
+    study: Study, objective: Callable[[Trial], Any], callbacks: Sequence[Callback], interruption: Interruption
+) -> None:
+    while not interruption.requested and not stopping(study):
+        trial = study.ask()
+        if trial is None:
+            if study.done:
+                return
+            time.sleep(POLL)
+            continue
+        interruption.running[trial.number] = trial
+        if interruption.requested:
+            trial.interrupt()
+        value, error = call(objective, trial)
+        try:
+            told = study.tell(trial, value, error)
+        except StaleTrialError as stale:
+            logger.warning("%s", stale)
+            continue
+        finally:
+            interruption.running.pop(trial.number, None)
+        after_tell(study, told, error, callbacks)
+        if isinstance(error, BaseException) and not isinstance(error, Exception):
+            raise error
+
+
+def call(objective: Callable[[Trial], Any], trial: Trial) -> tuple[Any, BaseException | None]:
+    """What the objective returned, and what it raised."""
+    try:
+        return objective(trial), None
+    except Exception as error:
+        return None, error
+    except BaseException as error:  # Ctrl-C or an exit: the trial is paused first, then it goes its way
+        return None, error
+
+
+def stopping(study: Study) -> bool:
+    """Whether ``study.stop()`` was called or the timeout has passed."""
+    return study.stop_requested or study.timed_out
+
+
+def after_tell(
+    study: Study, told: FrozenTrial, error: BaseException | None, callbacks: Sequence[Callback]
+) -> None:
+    """Log failures, call the callbacks, and stop a study whose objective is broken."""
+    if told.state in (TrialState.FAIL, TrialState.INFEASIBLE):
+        logger.warning("trial %d: %s, %s", told.number, told.state.value, told.reason)
+    for callback in callbacks:
+        callback(study, told)
+    if told.state == TrialState.FAIL and error is not None and is_bug(error) and study.broken(told):
+        raise error
+
+
+@dataclass
+class Interruption:
+    """A wish to stop, by signal; trials that run here are told at once."""
+
+    received: list[int] = field(default_factory=list)
+    running: dict[int, Trial] = field(default_factory=dict)
+    on_request: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def requested(self) -> bool:
+        """Whether to stop."""
+        return bool(self.received)
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler: stop at the next epoch; a second Ctrl-C stops at once."""
+        if number == signal.SIGINT and signal.SIGINT in self.received:
+            raise KeyboardInterrupt
+        self.received.append(number)
+        for trial in list(self.running.values()):
+            trial.interrupt()
+            if number == signal.SIGTERM:
+                trial.flush()  # whoever sent it may not wait for the epoch to end
+        for action in self.on_request:
+            action()
+
+    def pass_on(self) -> None:
+        """After the clean stop: end as the signal would have ended the process."""
+        if signal.SIGINT in self.received:
+            raise KeyboardInterrupt
+        if signal.SIGTERM in self.received:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextmanager
+def interruptible() -> Iterator[Interruption]:
+    """Turn SIGINT and SIGTERM into a wish to stop while the block runs, in the main thread."""
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in former:
+        signal.signal(number, interruption.handle)
+    try:
+        yield interruption
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+@contextmanager
+def _leases_renewed(study: Study, interruption: Interruption) -> Iterator[None]:
+    """Renew the leases of running trials now and then, so that other hosts know they are alive."""
+    if study.storage is None:
+        yield
+        return
+    finished = threading.Event()
+
+    def renew() -> None:
+        while not finished.wait(LEASE / 4):
+            numbers = list(interruption.running)
+            if numbers:
+                study.renew_leases(numbers, LEASE)
+
+    thread = threading.Thread(target=renew, name="bonas-leases", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join()

@@ -1,0 +1,470 @@
+"""The SQLite store: the schema, and records in and out of it; decides nothing.
+
+One transaction for each ask and each tell, written through to the disk (WAL, ``synchronous=FULL``).
+Every change bears the study's change counter, the *watermark*, so that a reader fetches only what is new.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from fidelity.records import CheckpointRecord, Curve, Fidelity, Observation, TrialRecord, TrialState
+
+SCHEMA_VERSION = 1
+
+_schema = sa.MetaData()
+
+_studies = sa.Table(
+    "studies",
+    _schema,
+    sa.Column("study", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String, unique=True, nullable=False),
+    sa.Column("schema_version", sa.Integer, nullable=False),
+    sa.Column("definition", sa.Text, nullable=False),  # space, axes, directions, sampler, ... as JSON
+    sa.Column("attrs", sa.Text, nullable=False),
+    sa.Column("watermark", sa.Integer, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+)
+_trials = sa.Table(
+    "trials",
+    _schema,
+    sa.Column("study", sa.Integer, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("params", sa.Text, nullable=False),
+    sa.Column("key", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("fidelity", sa.Text, nullable=False),
+    sa.Column("seed", sa.BigInteger, nullable=False),
+    sa.Column("parent", sa.Integer),
+    sa.Column("figures", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("user_attrs", sa.Text, nullable=False),
+    sa.Column("unfinished", sa.Boolean, nullable=False),
+    sa.Column("lost", sa.Float, nullable=False),
+    sa.Column("owner", sa.String),
+    sa.Column("lease", sa.Float),  # Unix time until which the owner's word holds
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("watermark", sa.Integer, nullable=False),
+    sa.Index("trials_changed", "study", "watermark"),
+)
+_observations = sa.Table(
+    "observations",
+    _schema,
+    sa.Column("study", sa.Integer, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("curve", sa.Integer, primary_key=True),
+    sa.Column("epoch", sa.Integer, primary_key=True),
+    sa.Column("metrics", sa.Text, nullable=False),
+    sa.Column("cost", sa.Float, nullable=False),
+    sa.Column("fidelity", sa.Text, nullable=False),
+    sa.Column("watermark", sa.Integer, nullable=False),
+)
+_checkpoints = sa.Table(
+    "checkpoints",
+    _schema,
+    sa.Column("study", sa.Integer, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("fidelity", sa.Text, nullable=False),
+    sa.Column("file", sa.String, nullable=False),
+    sa.Column("sha256", sa.String, nullable=False),
+    sa.Column("nbytes", sa.BigInteger, nullable=False),
+    sa.Column("watermark", sa.Integer, nullable=False),
+)
+_decisions = sa.Table(
+    "decisions",
+    _schema,
+    sa.Column("study", sa.Integer, primary_key=True),
+    sa.Column("ask", sa.Integer, primary_key=True),  # k of default_rng([seed, k])
+    sa.Column("action", sa.String, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("fidelity", sa.Text, nullable=False),
+    sa.Column("figures", sa.Text, nullable=False),
+    sa.Column("seen", sa.Integer, nullable=False),  # the watermark the decision was made from
+    sa.Column("owner", sa.String, nullable=False),
+    sa.Column("decided", sa.Float, nullable=False),
+)
+_queue = sa.Table(
+    "queue",
+    _schema,
+    sa.Column("study", sa.Integer, primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("params", sa.Text, nullable=False),
+    sa.Column("number", sa.Integer),  # the trial it became
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRow:
+    """A study as it is stored."""
+
+    study: int
+    name: str
+    definition: Mapping[str, Any]
+
+
+class Store:
+    """Studies in one database."""
+
+    def __init__(self, engine: sa.Engine, path: Path | None) -> None:
+        self._engine = engine
+        self.path = path
+        """The database file, or None in memory."""
+
+    def create(self, name: str, definition: Mapping[str, Any]) -> StudyRow | None:
+        """Store a new study; None if the name is taken."""
+        with self._engine.begin() as connection:
+            taken = connection.execute(sa.select(_studies.c.study).where(_studies.c.name == name)).first()
+            if taken is not None:
+                return None
+            result = connection.execute(
+                sa.insert(_studies).values(
+                    name=name,
+                    schema_version=SCHEMA_VERSION,
+                    definition=_dump(definition),
+                    attrs="{}",
+                    watermark=0,
+                    created=time.time(),
+                )
+            )
+            assert result.inserted_primary_key is not None
+            return StudyRow(result.inserted_primary_key[0], name, json.loads(_dump(definition)))
+
+    def find(self, name: str) -> StudyRow | None:
+        """The study of that name."""
+        with self._engine.begin() as connection:
+            row = connection.execute(sa.select(_studies).where(_studies.c.name == name)).first()
+        if row is None:
+            return None
+        if row.schema_version > SCHEMA_VERSION:
+            raise ValueError(
+                f"study {name!r}: stored by a newer bonas (schema {row.schema_version}, known is "
+                f"{SCHEMA_VERSION}). Update bonas to open it."
+            )
+        return StudyRow(row.study, row.name, json.loads(row.definition))
+
+    def names(self) -> list[str]:
+        """The names of all studies, oldest first."""
+        with self._engine.begin() as connection:
+            return list(connection.execute(sa.select(_studies.c.name).order_by(_studies.c.study)).scalars())
+
+    @contextmanager
+    def transaction(self, study: int) -> Iterator[Transaction]:
+        """Read and write one study, alone; all of it is kept or nothing."""
+        with self._engine.begin() as connection:
+            watermark = connection.execute(
+                sa.select(_studies.c.watermark).where(_studies.c.study == study).with_for_update()
+            ).scalar_one()
+            transaction = Transaction(connection, study, watermark)
+            yield transaction
+            if transaction.changed:
+                connection.execute(
+                    sa.update(_studies).where(_studies.c.study == study).values(watermark=watermark + 1)
+                )
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+
+class Transaction:
+    """One atomic look at, and change of, a study."""
+
+    def __init__(self, connection: sa.Connection, study: int, watermark: int) -> None:
+        self._connection = connection
+        self._study = study
+        self.watermark = watermark
+        """The study's change counter before this transaction."""
+        self.changed = False
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def changed_since(self, watermark: int) -> list[TrialRecord]:
+        """The records of all trials that changed after a watermark, in order of their numbers."""
+        rows = self._rows(_trials, _trials.c.watermark > watermark, _trials.c.number)
+        if not rows:
+            return []
+        numbers = [row.number for row in rows]
+        # With most of the study changed one scan is cheaper than a list of numbers.
+        few = len(numbers) <= 100
+        curves: dict[int, dict[int, list[Observation]]] = defaultdict(lambda: defaultdict(list))
+        among = _observations.c.number.in_(numbers) if few else sa.true()
+        order = (_observations.c.number, _observations.c.curve, _observations.c.epoch)
+        for o in self._rows(_observations, among, *order):
+            observation = Observation(o.epoch, json.loads(o.metrics), o.cost, _fidelity(o.fidelity))
+            curves[o.number][o.curve].append(observation)
+        among = _checkpoints.c.number.in_(numbers) if few else sa.true()
+        saved = {c.number: c for c in self._rows(_checkpoints, among)}
+        return [_record(row, curves.get(row.number, {}), saved.get(row.number)) for row in rows]
+
+    def asks(self) -> int:
+        """How many decisions were made: the number of the next ask."""
+        count = sa.select(sa.func.count()).select_from(_decisions).where(_decisions.c.study == self._study)
+        return int(self._connection.execute(count).scalar_one())
+
+    def leases(self) -> list[tuple[int, str, float]]:
+        """Number, owner and end of the lease of every running trial."""
+        rows = self._rows(_trials, _trials.c.state == TrialState.RUNNING.value)
+        return [(row.number, row.owner, row.lease) for row in rows]
+
+    def decisions(self, number: int) -> list[Mapping[str, Any]]:
+        """Every decision about a trial, oldest first, with the figures it was made from."""
+        rows = self._rows(_decisions, _decisions.c.number == number, _decisions.c.ask)
+        return [
+            {
+                "ask": row.ask,
+                "action": row.action,
+                "fidelity": _fidelity(row.fidelity),
+                "figures": json.loads(row.figures),
+                "watermark": row.seen,
+            }
+            for row in rows
+        ]
+
+    def next_in_queue(self) -> tuple[int, dict[str, Any]] | None:
+        """The next enqueued configuration and its position."""
+        rows = self._rows(_queue, _queue.c.number.is_(None), _queue.c.position)
+        return (rows[0].position, json.loads(rows[0].params)) if rows else None
+
+    def attrs(self) -> dict[str, Any]:
+        """What was kept with the study as a whole."""
+        row = self._connection.execute(sa.select(_studies.c.attrs).where(_studies.c.study == self._study))
+        attrs: dict[str, Any] = json.loads(row.scalar_one())
+        return attrs
+
+    # -- writing -------------------------------------------------------------------------------------
+
+    def put_trial(self, record: TrialRecord, lease: float | None = None) -> None:
+        """Insert or replace a trial's row; its observations are written by :meth:`put_curve`."""
+        values = {
+            "params": _dump(record.params),
+            "key": record.key,
+            "state": record.state.value,
+            "fidelity": _dump(record.fidelity.to_dict()),
+            "seed": record.seed,
+            "parent": record.parent,
+            "figures": _dump(record.figures),
+            "reason": record.reason,
+            "user_attrs": _dump(record.user_attrs),
+            "unfinished": record.unfinished,
+            "lost": record.lost,
+            "owner": record.owner,
+            "lease": lease,
+            "attempt": record.attempt,
+        }
+        self._put(_trials, {"number": record.number}, values)
+        if record.checkpoint is not None:
+            saved = record.checkpoint
+            values = {
+                "epoch": saved.epoch,
+                "fidelity": _dump(saved.fidelity.to_dict()),
+                "file": saved.file,
+                "sha256": saved.sha256,
+                "nbytes": saved.nbytes,
+            }
+            self._put(_checkpoints, {"number": record.number}, values)
+
+    def put_curve(
+        self, number: int, curve: int, observations: tuple[Observation, ...], known: int = 0
+    ) -> None:
+        """Write one learning curve; an observation that is there keeps its values, and gets the new cost."""
+        self.changed = True
+        present = self._rows(
+            _observations, (_observations.c.number == number) & (_observations.c.curve == curve)
+        )
+        costs = {row.epoch: row.cost for row in present}
+        new = []
+        for o in observations:
+            if o.epoch in costs:
+                if costs[o.epoch] != o.cost:
+                    self._put(
+                        _observations, {"number": number, "curve": curve, "epoch": o.epoch}, {"cost": o.cost}
+                    )
+                continue
+            new.append(
+                {
+                    "study": self._study,
+                    "number": number,
+                    "curve": curve,
+                    "epoch": o.epoch,
+                    "metrics": _dump(o.values),
+                    "cost": o.cost,
+                    "fidelity": _dump(o.fidelity.to_dict()),
+                    "watermark": self.watermark + 1,
+                }
+            )
+        if new:
+            self._connection.execute(sa.insert(_observations), new)
+
+    def put_decision(
+        self, ask: int, action: str, record: TrialRecord, figures: Mapping[str, Any], owner: str
+    ) -> None:
+        """Write down what was decided, and from which state of the study."""
+        self.changed = True
+        self._connection.execute(
+            sa.insert(_decisions).values(
+                study=self._study,
+                ask=ask,
+                action=action,
+                number=record.number,
+                fidelity=_dump(record.fidelity.to_dict()),
+                figures=_dump(figures),
+                seen=self.watermark,
+                owner=owner,
+                decided=time.time(),
+            )
+        )
+
+    def renew(self, numbers: list[int], owner: str, lease: float) -> None:
+        """Move the end of leases that are still this owner's; no change that anybody has to read."""
+        self._connection.execute(
+            sa.update(_trials)
+            .where(
+                _trials.c.study == self._study,
+                _trials.c.number.in_(numbers),
+                _trials.c.owner == owner,
+                _trials.c.state == TrialState.RUNNING.value,
+            )
+            .values(lease=lease)
+        )
+
+    def enqueue(self, params: Mapping[str, Any]) -> None:
+        """Put a configuration in line for the next start."""
+        self.changed = True
+        count = sa.select(sa.func.count()).select_from(_queue).where(_queue.c.study == self._study)
+        position = self._connection.execute(count).scalar_one()
+        row = {"study": self._study, "position": position, "params": _dump(params), "number": None}
+        self._connection.execute(sa.insert(_queue), [row])
+
+    def take_from_queue(self, position: int, number: int) -> None:
+        """Mark an enqueued configuration as started."""
+        where = (_queue.c.study == self._study) & (_queue.c.position == position)
+        self._connection.execute(sa.update(_queue).where(where).values(number=number))
+
+    def put_attrs(self, attrs: Mapping[str, Any]) -> None:
+        """Replace what is kept with the study as a whole."""
+        self._connection.execute(
+            sa.update(_studies).where(_studies.c.study == self._study).values(attrs=_dump(attrs))
+        )
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _rows(
+        self, table: sa.Table, where: sa.ColumnElement[bool], *order: sa.ColumnElement[Any]
+    ) -> list[Any]:
+        query = sa.select(table).where(table.c.study == self._study, where).order_by(*order)
+        return list(self._connection.execute(query))
+
+    def _put(self, table: sa.Table, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        self.changed = True
+        values = {**values, "watermark": self.watermark + 1}
+        where = [table.c.study == self._study, *(table.c[name] == value for name, value in key.items())]
+        if self._connection.execute(sa.update(table).where(*where).values(**values)).rowcount == 0:
+            self._connection.execute(sa.insert(table).values(study=self._study, **key, **values))
+
+
+def open_store(storage: str | Path | None, create: bool) -> Store:
+    """The store that ``storage`` names: None for memory, a file, a folder with its ``study.db``, or a URL.
+
+    Raises:
+        ValueError: if it is neither, or with ``create=False`` if nothing is stored there.
+    """
+    if storage is None or storage == "sqlite://":
+        return _connect("sqlite://", None, poolclass=sa.StaticPool)
+    text = str(storage)
+    if "://" in text:
+        url = sa.make_url(text)
+        if url.get_backend_name() != "sqlite":
+            raise ValueError(
+                f"storage={text!r}: only SQLite is served. Give a file, or 'sqlite:///study.db'."
+            )
+        if not url.database or url.database == ":memory:":
+            return _connect("sqlite://", None, poolclass=sa.StaticPool)
+        path = Path(url.database)
+    else:
+        path = Path(text)
+        if path.is_dir() or text.endswith("/") or (create and not path.suffix and not path.exists()):
+            path = path / "study.db"
+    path = path.absolute()
+    if path.exists() and path.stat().st_size and path.open("rb").read(16) != b"SQLite format 3\x00":
+        raise ValueError(f"{text}: is not a study. A study is a folder with a study.db, or such a file.")
+    if not create and not path.exists():
+        raise ValueError(
+            f"{text}: there is no study here. A study is a folder with a study.db, or such a file."
+        )
+    if create:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return _connect(f"sqlite:///{path}", path)
+    except sa.exc.DatabaseError as error:
+        raise ValueError(f"{text}: is not a study, or a damaged one ({error.orig}).") from None
+
+
+def _connect(url: str, path: Path | None, **options: Any) -> Store:
+    engine = sa.create_engine(url, connect_args={"timeout": 60.0, "check_same_thread": False}, **options)
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        # The driver would begin transactions by itself, and too late; see `begin` below.
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        # Take the write lock at once: what is read stays true until what follows from it is written.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    with engine.begin() as connection:
+        tables = set(sa.inspect(connection).get_table_names())
+        if tables and "studies" not in tables:
+            raise ValueError(f"{path}: is a database of something else. Give a file of its own.")
+        if not tables:
+            _schema.create_all(connection)
+    return Store(engine, path)
+
+
+def _record(row: Any, curves: Mapping[int, list[Observation]], saved: Any) -> TrialRecord:
+    checkpoint = None
+    if saved is not None:
+        checkpoint = CheckpointRecord(
+            saved.epoch, _fidelity(saved.fidelity), saved.file, saved.sha256, saved.nbytes
+        )
+    return TrialRecord(
+        number=row.number,
+        params=json.loads(row.params),
+        key=row.key,
+        state=TrialState(row.state),
+        fidelity=_fidelity(row.fidelity),
+        seed=row.seed,
+        curves=tuple(Curve(tuple(curves[index])) for index in sorted(curves)),
+        checkpoint=checkpoint,
+        unfinished=row.unfinished,
+        attempt=row.attempt,
+        reason=row.reason,
+        parent=row.parent,
+        lost=row.lost,
+        figures=json.loads(row.figures),
+        user_attrs=json.loads(row.user_attrs),
+        owner=row.owner,
+        watermark=row.watermark,
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _fidelity(text: str) -> Fidelity:
+    return Fidelity.from_dict(json.loads(text))
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, default=dict, allow_nan=False)

@@ -1,0 +1,624 @@
+"""The trial as an objective sees it and as it reads afterwards; knows no samplers, schedulers or stores.
+
+A :class:`Trial` collects; it never writes to the store. What it collected is a :class:`Collected` record
+that the study's ``tell`` writes, in this process or after a journey from another one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import numbers
+import operator
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fidelity.axes import Axes
+from fidelity.records import CheckpointRecord, Curve, Fidelity, Observation, TrialRecord, TrialState
+
+if TYPE_CHECKING:
+    import torch
+
+    from spaces import Space
+
+CHECKPOINT_INTERVAL = 60.0  # seconds between two writes in the middle of a segment
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What a worker runs in one go: one trial up to ``record.fidelity``."""
+
+    record: TrialRecord
+    axes: Axes
+    directions: tuple[str, ...]
+    metric_names: tuple[str, ...]
+    folder: str
+    """The trial's own folder for checkpoints."""
+    device: str | None = None
+    """A torch device, or None for the first CUDA device if there is one, else the CPU."""
+    retraining: bool = False
+    deadline: float | None = None
+    """Unix time after which no further epoch begins."""
+    stop_file: str | None = None
+    """No further epoch begins once this file exists: how other processes are told to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """Everything a handle gathered during one segment."""
+
+    curve: int
+    """Index of the curve the observations belong to; equal to the number of known curves for a new one."""
+    observations: tuple[Observation, ...]
+    """The whole curve, earlier segments included."""
+    reported: bool
+    """Whether this segment brought an observation, those of a loaded checkpoint included."""
+    trained: int
+    """The last epoch handed out by ``epochs()``."""
+    position: int
+    """The epoch up to which cost is accounted for."""
+    cost: float
+    """Seconds since the last report where cost is measured, else 0."""
+    interrupted: bool
+    asked_to_prune: bool
+    """Whether ``should_prune()`` has answered True."""
+    fault: str | None
+    """Why the reported values cannot be used."""
+    checkpoint: CheckpointRecord | None
+    user_attrs: Mapping[str, Any]
+
+
+class Trial:
+    """A configuration at a fidelity, to be evaluated by an objective.
+
+    Attributes:
+        params: the active hyperparameters.
+        number: the trial's number in the study, from 0.
+        fidelity: what to train at, ``fidelity.epochs`` being the last epoch of this segment.
+        horizon: epochs of a full evaluation; learning-rate schedules are written over it.
+        seed: the same in every segment of the trial.
+        user_attrs: what :meth:`set_user_attr` set.
+        directions: ``"minimize"`` or ``"maximize"`` for each metric.
+        metric_names: what a reported dict must hold.
+        retraining: True in ``study.retrain``: train on all but the test data, and test once.
+    """
+
+    def __init__(self, segment: Segment, space: Space) -> None:
+        record = segment.record
+        self._segment = segment
+        self._space = space
+        self.params: dict[str, Any] = dict(record.params)
+        self.number = record.number
+        self.fidelity = record.fidelity
+        self.horizon = segment.axes.full.epochs
+        self.seed = record.seed
+        self.directions = segment.directions
+        self.metric_names = segment.metric_names
+        self.retraining = segment.retraining
+        self.user_attrs: dict[str, Any] = dict(record.user_attrs)
+
+        self._start = 0
+        self._curve, self._observed = self._curve_from_scratch()
+        self._known = frozenset(self._observed)
+        self._yielded = 0
+        self._position = 0
+        self._reported = False
+        self._asked_to_prune = False
+        self._fault: str | None = None
+        self._interrupted = False
+        self._stop = False
+        self._clock = time.monotonic()
+        # A saved state counts once its epoch is reported: until then it waits as the candidate.
+        self._candidate: tuple[int, Any] | None = None
+        self._counted: tuple[int, Any] | None = None
+        self._written: CheckpointRecord | None = None
+        self._written_at = time.monotonic()
+        self._writing = False
+        self._adopted: Collected | None = None
+
+    def __repr__(self) -> str:
+        return f"Trial(number={self.number}, fidelity={self.fidelity}, params={self.params})"
+
+    # -- what an objective calls ---------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where to train: the device this segment was given."""
+        import torch
+
+        return torch.device(self._segment.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    def build(self) -> torch.nn.Module:
+        """The network of these params at the width and depth of ``trial.fidelity``, newly initialised."""
+        return self._space.build(self.params, width=self.fidelity.width, depth=self.fidelity.depth)
+
+    def load_checkpoint(self) -> Any:
+        """The state to continue from, or None; call it before :meth:`epochs`.
+
+        None if nothing was saved, if the fidelity changed on an axis outside ``Axes(carry=...)``, or if
+        the saved epoch is not below this segment's last one.
+        """
+        from fidelity import checkpoints
+
+        if self._yielded or self._reported:
+            raise ValueError("load_checkpoint(): must be called before epochs() and report().")
+        for index in (len(self._segment.record.curves), len(self._segment.record.curves) - 1):
+            path = checkpoints.newest(self._curve_folder(index)) if index >= 0 else None
+            if path is None:
+                continue
+            state, meta = checkpoints.read(path)
+            trained_at = Fidelity.from_dict(meta["fidelity"])
+            epoch = self._segment.axes.carried_epoch(meta["epoch"], trained_at, self.fidelity)
+            if not epoch:
+                continue
+            self._start = self._position = epoch
+            self._curve = index
+            known = self._recorded(index)
+            carried = {o.epoch: o for o in map(_observation, meta["observations"])}
+            self._observed = {**carried, **known}
+            self._known = frozenset(self._observed)
+            self._reported = self._reported or bool(carried.keys() - known.keys())
+            return state
+        return None
+
+    def epochs(self) -> Iterator[int]:
+        """Epochs to train in this segment, counted as completed, from 1; ends early when interrupted."""
+        for epoch in range(self._start + 1, self.fidelity.epochs + 1):
+            if self._must_stop():
+                self._interrupted = True
+                return
+            if self._fault is not None:
+                return
+            self._yielded = epoch
+            yield epoch
+
+    def report(self, value: float | Mapping[str, float], epoch: int, cost: float | None = None) -> None:
+        """Report the metric after an epoch; reporting an epoch again keeps the first value.
+
+        Args:
+            value: a finite number, or a dict with every name in ``metric_names`` (other keys are recorded
+                only). NaN or infinity ends the trial as failed.
+            epoch: epochs completed, 1 to ``trial.fidelity.epochs``.
+            cost: since the previous report, where the study was made with ``Axes(cost="reported")``.
+
+        Raises:
+            ValueError: for an epoch outside the segment, a missing metric or a missing cost.
+            TypeError: for anything that is not a number.
+        """
+        epoch = _whole(epoch)
+        if not 1 <= epoch <= self.fidelity.epochs:
+            raise ValueError(
+                f"report(epoch={epoch}): this segment ends at epoch {self.fidelity.epochs}, counted from 1. "
+                "Train over trial.epochs()."
+            )
+        try:
+            values, fault = read_values(value, self.metric_names)
+        except (TypeError, ValueError) as error:
+            self._fault = f"epoch {epoch}: {error}"
+            raise
+        if fault is not None:
+            self._fault = f"diverged at epoch {epoch}: {fault}"
+            return
+        spent = self._spent(epoch, cost)
+        self._position = max(self._position, epoch)
+        earlier = self._observed.get(epoch)
+        if earlier is None:
+            self._observed[epoch] = Observation(epoch, values, spent, self.fidelity)
+        else:
+            self._observed[epoch] = Observation(epoch, earlier.values, earlier.cost + spent, earlier.fidelity)
+        self._reported = True
+        self._count_candidate()
+
+    def save_checkpoint(self, state: Any) -> None:
+        """Keep a state to continue from, stamped with the epoch last handed out by :meth:`epochs`.
+
+        Call it as often as you like: the state is copied at once, and written to disk at the segment's end,
+        on SIGTERM, and at most once a minute in between. It counts once its epoch is reported.
+
+        Args:
+            state: dicts, lists and tuples of tensors, arrays, numbers, strings, bytes and None.
+
+        Raises:
+            ValueError: before the first epoch, or if the state holds anything else.
+        """
+        from fidelity import checkpoints
+
+        epoch = self._yielded or self._position
+        if not epoch:
+            raise ValueError("save_checkpoint(): nothing trained yet. Call it in the loop over epochs().")
+        self._candidate = (epoch, checkpoints.copy_state(state))
+        self._count_candidate()
+        if time.monotonic() - self._written_at >= CHECKPOINT_INTERVAL:
+            self.flush()
+
+    def should_prune(self) -> bool:
+        """True once the segment's last epoch is reported, if that is not full fidelity."""
+        last = self.fidelity.epochs in self._observed and self._position >= self.fidelity.epochs
+        answer = last and self.fidelity != self._segment.axes.full
+        self._asked_to_prune = self._asked_to_prune or answer
+        return answer
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        """Keep a JSON-ready value with the trial."""
+        import json
+
+        try:
+            json.dumps({key: value}, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"user attribute {key}={value!r}: must be JSON ({error}).") from None
+        self.user_attrs[key] = value
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """The configured value of a float hyperparameter with that name and range."""
+        return float(self._configured(name, "float", low=low, high=high, log=log))
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """The configured value of an integer hyperparameter with that name and range."""
+        return int(self._configured(name, "integer", low=low, high=high, log=log))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """The configured value of a categorical hyperparameter with that name and those choices."""
+        return self._configured(name, "categorical", choices=tuple(choices))
+
+    def load_model(self) -> torch.nn.Module:
+        """The trained network of this trial, from its newest checkpoint (see :func:`load_model`)."""
+        return load_model(self._space, self.params, Path(self._segment.folder))
+
+    # -- what the study calls ------------------------------------------------------------------------
+
+    @property
+    def segment(self) -> Segment:
+        """The segment this handle runs."""
+        return self._segment
+
+    def adopt(self, collected: Collected) -> None:
+        """Take over what another process collected with its copy of this handle."""
+        self._adopted = collected
+        self.user_attrs = dict(collected.user_attrs)
+
+    def interrupt(self) -> None:
+        """Let no further epoch begin."""
+        self._stop = True
+
+    def flush(self) -> CheckpointRecord | None:
+        """Write the newest state that counts, unless it is on disk; returns what is on disk after that."""
+        from fidelity import checkpoints
+
+        # A signal may arrive in the middle of a write, which then is the newest one.
+        if self._counted is None or self._writing:
+            return self._written
+        epoch, state = self._counted
+        self._writing = True
+        try:
+            folder = self._curve_folder(self._curve)
+            meta = {
+                "epoch": epoch,
+                "fidelity": self.fidelity.to_dict(),
+                "trial": self.number,
+                "observations": [_dictionary(o) for e, o in sorted(self._observed.items()) if e <= epoch],
+            }
+            written = checkpoints.write(folder, state, epoch=epoch, meta=meta)
+            for other in folder.iterdir():
+                if other != written.path:
+                    with contextlib.suppress(OSError):
+                        other.unlink()
+            # Relative to the study's artifacts folder, which may move together with the store.
+            file = written.path.relative_to(Path(self._segment.folder).parent).as_posix()
+            self._written = CheckpointRecord(epoch, self.fidelity, file, written.sha256, written.nbytes)
+            self._counted = None
+            self._written_at = time.monotonic()
+        finally:
+            self._writing = False
+        return self._written
+
+    def collect(self) -> Collected:
+        """Write the pending checkpoint and return everything gathered."""
+        if self._adopted is not None:
+            return self._adopted
+        checkpoint = self.flush()
+        if checkpoint is None:
+            checkpoint = self._segment.record.checkpoint
+        measured = self._segment.axes.cost == "measured"
+        return Collected(
+            curve=self._curve,
+            observations=tuple(o for _, o in sorted(self._observed.items())),
+            reported=self._reported,
+            trained=self._yielded,
+            position=self._position,
+            cost=time.monotonic() - self._clock if measured else 0.0,
+            interrupted=self._interrupted,
+            asked_to_prune=self._asked_to_prune,
+            fault=self._fault,
+            checkpoint=checkpoint,
+            user_attrs=dict(self.user_attrs),
+        )
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _must_stop(self) -> bool:
+        if self._stop:
+            return True
+        if self._segment.deadline is not None and time.time() >= self._segment.deadline:
+            return True
+        return self._segment.stop_file is not None and os.path.exists(self._segment.stop_file)
+
+    def _recorded(self, index: int) -> dict[int, Observation]:
+        curves = self._segment.record.curves
+        return {o.epoch: o for o in curves[index].observations} if index < len(curves) else {}
+
+    def _curve_from_scratch(self) -> tuple[int, dict[int, Observation]]:
+        # Training from epoch 1 repeats the last curve if it was made at this very fidelity (on all axes but
+        # epochs, and on those too where state never carries); otherwise it is a new curve.
+        curves = self._segment.record.curves
+        if not curves:
+            return 0, {}
+        made_at = curves[-1].observations[-1].fidelity
+        axes = self._segment.axes
+        same = made_at == self.fidelity or (
+            axes.carries(made_at, self.fidelity)
+            and all(made_at[a.name] == self.fidelity[a.name] for a in axes.axes if a.name != "epochs")
+        )
+        return (len(curves) - 1, self._recorded(len(curves) - 1)) if same else (len(curves), {})
+
+    def _curve_folder(self, index: int) -> Path:
+        return Path(self._segment.folder) / f"curve-{index:02d}"
+
+    def _count_candidate(self) -> None:
+        if self._candidate is not None and self._candidate[0] in self._observed:
+            self._counted, self._candidate = self._candidate, None
+
+    def _spent(self, epoch: int, cost: float | None) -> float:
+        now = time.monotonic()
+        seconds, self._clock = now - self._clock, now
+        unit = self._segment.axes.cost
+        if unit == "measured":
+            return seconds
+        if unit == "nominal":
+            return max(0, epoch - self._position) * self._segment.axes.epoch_cost(self.fidelity)
+        if cost is None or not math.isfinite(cost) or cost < 0:
+            raise ValueError(
+                f"report(cost={cost!r}): this study sums reported cost, so every report needs a finite cost "
+                'of at least 0. Use Axes(cost="nominal") to have it counted.'
+            )
+        return float(cost)
+
+    def _configured(self, name: str, kind: str, **expected: Any) -> Any:
+        if name not in self._space.configuration_space:
+            known = sorted(self._space.configuration_space)
+            raise ValueError(f"{name!r}: the space has no such hyperparameter. It has {known}.")
+        described = _described(self._space.configuration_space[name])
+        if described["kind"] == "constant":
+            return self.params.get(name, described["value"])
+        differing = {
+            key: (value, described.get(key))
+            for key, value in {"kind": kind, **expected}.items()
+            if not _same(value, described.get(key))
+        }
+        if differing:
+            said = ", ".join(
+                f"{key}={asked!r}, in the space {has!r}" for key, (asked, has) in differing.items()
+            )
+            raise ValueError(f"{name!r}: asked for {said}. The space decides; ask for its own range.")
+        if name not in self.params:
+            raise ValueError(f"{name!r}: is not active in this configuration. Look at trial.params first.")
+        return self.params[name]
+
+
+class FrozenTrial:
+    """One trial of a study as it was when it was read: ``study.trials``, ``study.best_trial``.
+
+    Attributes:
+        record: the frozen record with all curves, costs and the reason of its state.
+    """
+
+    def __init__(self, record: TrialRecord, space: Space, metric_names: Sequence[str], folder: Path) -> None:
+        self.record = record
+        self._space = space
+        self._metric_names = tuple(metric_names)
+        self._folder = folder
+
+    def __repr__(self) -> str:
+        return (
+            f"FrozenTrial(number={self.number}, state={self.state.value}, values={self.values}, "
+            f"fidelity={self.fidelity}, params={self.params})"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FrozenTrial) and self.record == other.record
+
+    def __hash__(self) -> int:
+        return hash((self.record.number, self.record.watermark))
+
+    def _repr_html_(self) -> str:
+        from bonas import report
+
+        return report.trial_html(self)
+
+    @property
+    def number(self) -> int:
+        """The trial's number in the study, from 0."""
+        return self.record.number
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The active hyperparameters."""
+        return dict(self.record.params)
+
+    @property
+    def state(self) -> TrialState:
+        """Where the trial stands."""
+        return self.record.state
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The latest report of every metric; empty if there was none."""
+        values = self.record.values
+        return {name: values[name] for name in self._metric_names if name in values}
+
+    @property
+    def value(self) -> float | None:
+        """The latest report of the only metric: a trial's value is its last epoch's, never its best one's."""
+        if len(self._metric_names) > 1:
+            raise ValueError("value: this study has several objectives. Use values.")
+        return self.record.values.get(self._metric_names[0])
+
+    @property
+    def intermediate_values(self) -> dict[int, float]:
+        """The first metric over the epochs of the newest curve."""
+        if not self.record.curves:
+            return {}
+        name = self._metric_names[0]
+        return {o.epoch: o.values[name] for o in self.record.curves[-1].observations if name in o.values}
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """The target of its latest segment."""
+        return self.record.fidelity
+
+    @property
+    def curves(self) -> tuple[Curve, ...]:
+        """Every learning curve of the trial, newest last."""
+        return self.record.curves
+
+    @property
+    def cost(self) -> float:
+        """Everything spent on it, in the unit of ``Axes(cost=...)``."""
+        return self.record.cost
+
+    @property
+    def reason(self) -> str | None:
+        """Why it failed, was stopped or is infeasible."""
+        return self.record.reason
+
+    @property
+    def user_attrs(self) -> dict[str, Any]:
+        """What the objective kept with the trial."""
+        return dict(self.record.user_attrs)
+
+    @property
+    def seed(self) -> int:
+        """The trial's seed."""
+        return self.record.seed
+
+    def build(self, width: float = 1.0, depth: float = 1.0) -> torch.nn.Module:
+        """The network of this configuration, newly initialised."""
+        return self._space.build(self.params, width=width, depth=depth)
+
+    def load_model(self) -> torch.nn.Module:
+        """The trained network of this trial, from its newest checkpoint (see :func:`load_model`)."""
+        return load_model(self._space, self.params, self._folder)
+
+
+def load_model(space: Space, params: Mapping[str, Any], folder: Path) -> torch.nn.Module:
+    """Build the network of ``params`` and load the newest trained weights found in a trial's folder.
+
+    The checkpoint must hold the network's state under ``"model"``, as ``bonas.train_on`` saves it.
+
+    Raises:
+        ValueError: if nothing was saved, or not under that name.
+    """
+    from fidelity import checkpoints
+
+    curves = sorted(folder.glob("curve-*"), reverse=True) if folder.is_dir() else []
+    path = next((p for p in map(checkpoints.newest, curves) if p is not None), None)
+    if path is None:
+        raise ValueError(
+            f"{folder.name}: has no checkpoint. Save one in the objective with trial.save_checkpoint(...)."
+        )
+    state, meta = checkpoints.read(path)
+    if not isinstance(state, dict) or "model" not in state:
+        raise ValueError(
+            f"{folder.name}: its checkpoint has no 'model'. "
+            'Save trial.save_checkpoint({"model": model.state_dict(), ...}).'
+        )
+    fidelity = Fidelity.from_dict(meta["fidelity"])
+    model = space.build(dict(params), width=fidelity.width, depth=fidelity.depth)
+    model.load_state_dict(state["model"])
+    model.eval()
+    return model
+
+
+def checkpointed(folder: Path, curve: int) -> tuple[int, Fidelity, tuple[Observation, ...]] | None:
+    """What the newest checkpoint of a curve carries: its epoch, its fidelity and its observations."""
+    from fidelity import checkpoints
+
+    path = checkpoints.newest(folder / f"curve-{curve:02d}")
+    if path is None:
+        return None
+    _, meta = checkpoints.read(path)
+    observations = tuple(map(_observation, meta["observations"]))
+    return meta["epoch"], Fidelity.from_dict(meta["fidelity"]), observations
+
+
+def read_values(value: Any, metric_names: Sequence[str]) -> tuple[dict[str, float], str | None]:
+    """A reported or returned value as finite numbers by metric, and what is wrong if one is not finite.
+
+    Raises:
+        TypeError: for anything that is not a number or a dict of numbers.
+        ValueError: if a metric of the study is missing.
+    """
+    if isinstance(value, Mapping):
+        missing = [name for name in metric_names if name not in value]
+        if missing:
+            raise ValueError(f"values {sorted(map(str, value))}: the study's metrics {missing} are missing.")
+        values = {str(name): _number(v, str(name)) for name, v in value.items()}
+    elif len(metric_names) > 1:
+        raise TypeError(
+            f"value {value!r}: a study of several objectives takes a dict with {list(metric_names)}."
+        )
+    else:
+        values = {metric_names[0]: _number(value, metric_names[0])}
+    bad = {name: values[name] for name in metric_names if not math.isfinite(values[name])}
+    fault = ", ".join(f"{name}={v}" for name, v in bad.items()) + " is not a finite number" if bad else None
+    return {name: v for name, v in values.items() if math.isfinite(v)}, fault
+
+
+def _number(value: Any, name: str) -> float:
+    if hasattr(value, "item") and getattr(value, "size", None) is not None:
+        with contextlib.suppress(ValueError, RuntimeError, TypeError):
+            value = value.item()  # a NumPy scalar, or an array or tensor of one element
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}={value!r}: must be a number, got {type(value).__name__}.")
+    return float(value)
+
+
+def _whole(epoch: Any) -> int:
+    try:
+        return operator.index(epoch)
+    except TypeError:
+        raise TypeError(f"report(epoch={epoch!r}): must be a whole number of completed epochs.") from None
+
+
+def _described(hyperparameter: Any) -> dict[str, Any]:
+    """Kind and range of a ConfigSpace hyperparameter, in the words of the suggest methods."""
+    if hasattr(hyperparameter, "choices"):
+        return {"kind": "categorical", "choices": tuple(hyperparameter.choices)}
+    if hasattr(hyperparameter, "sequence"):
+        return {"kind": "categorical", "choices": tuple(hyperparameter.sequence)}
+    if hasattr(hyperparameter, "lower"):
+        kind = "integer" if "Integer" in type(hyperparameter).__name__ else "float"
+        low, high = float(hyperparameter.lower), float(hyperparameter.upper)
+        return {"kind": kind, "low": low, "high": high, "log": bool(hyperparameter.log)}
+    return {"kind": "constant", "value": hyperparameter.value}
+
+
+def _same(asked: Any, has: Any) -> bool:
+    if isinstance(asked, tuple) and has is not None:
+        return list(asked) == list(has)
+    if isinstance(asked, (int, float)) and isinstance(has, float):
+        return math.isclose(asked, has, rel_tol=1e-9)
+    return bool(asked == has)
+
+
+def _dictionary(o: Observation) -> dict[str, Any]:
+    return {"epoch": o.epoch, "values": dict(o.values), "cost": o.cost, "fidelity": o.fidelity.to_dict()}
+
+
+def _observation(data: Mapping[str, Any]) -> Observation:
+    return Observation(data["epoch"], data["values"], data["cost"], Fidelity.from_dict(data["fidelity"]))

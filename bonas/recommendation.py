@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bonas.endings import conclude
-from bonas.running import call, interruptible
+from bonas.executors import call, interruptible
 from bonas.trial import Collected, FrozenTrial, Trial
 from fidelity.records import Curve, Observation, StudyView, TrialRecord, TrialState
 
@@ -31,7 +31,7 @@ def recommend(study: Study, objective: Callable[[Trial], Any] | None, k: int, re
     if not complete:
         return study.best_trial  # warns that nothing is complete yet
     means = _posterior_means(study, complete)
-    finalists = [complete[i] for i in np.argsort(means, kind="stable")[:k]]
+    finalists: list[FrozenTrial] = [complete[int(i)] for i in np.argsort(means, kind="stable")[:k]]
     view = study.view()
     if objective is None:
         repeated = study.attrs.get(_REEVALUATED, {})

@@ -449,7 +449,7 @@ class Study:
         Raises:
             ValueError: for limits that allow nothing, such as a budget below the lowest rung.
         """
-        from bonas.running import run
+        from bonas.executors import run
 
         self._check_limits(n_trials, budget, timeout, n_jobs)
         if show_progress_bar:
@@ -496,6 +496,11 @@ class Study:
         self._stop_file = path
 
     @property
+    def lease(self) -> float:
+        """Seconds after which a worker that is out of sight is taken for dead."""
+        return LEASE
+
+    @property
     def stop_requested(self) -> bool:
         """Whether :meth:`stop` was called in this call of ``optimize``."""
         return self._stopped
@@ -529,10 +534,10 @@ class Study:
         with self._store.transaction(self._id) as transaction:
             transaction.put_attrs({**transaction.attrs(), key: value})
 
-    def renew_leases(self, numbers: list[int], seconds: float) -> None:
+    def renew_leases(self, numbers: list[int]) -> None:
         """Tell other hosts that this worker still runs these trials."""
         with self._store.transaction(self._id) as transaction:
-            transaction.renew(numbers, str(self._owner), time.time() + seconds)
+            transaction.renew(numbers, str(self._owner), time.time() + LEASE)
 
     def abandon(self, trial: Trial, reason: str) -> None:
         """A worker died with this segment: pause the trial at its last checkpoint, fail it the third time."""

@@ -1,7 +1,28 @@
-"""Who runs segments when it is not this process: a local pool, or any ``concurrent.futures`` executor."""
+"""Who runs segments: this process, a local pool of processes, or any ``concurrent.futures`` executor."""
 
 from __future__ import annotations
 
-from bonas.executors.pool import run_in_pool
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["run_in_pool"]
+from bonas.executors.here import Callback, call, interruptible, leases_renewed, run_here
+
+if TYPE_CHECKING:
+    from bonas.study import Study
+    from bonas.trial import Trial
+
+__all__ = ["call", "interruptible", "run"]
+
+
+def run(
+    study: Study, objective: Callable[[Trial], Any], n_jobs: int, executor: Any, callbacks: Sequence[Callback]
+) -> None:
+    """Run segments until the study's limits are reached, nothing is left, or somebody stops it."""
+    with interruptible() as interruption, leases_renewed(study, interruption):
+        if n_jobs == 1 and executor is None:
+            run_here(study, objective, callbacks, interruption)
+        else:
+            from bonas.executors.pool import run_in_pool
+
+            run_in_pool(study, objective, n_jobs, executor, callbacks, interruption)
+    interruption.pass_on()

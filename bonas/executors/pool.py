@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bonas.running import Callback, Interruption, after_tell, call, stopping
+from bonas.executors.here import Callback, Interruption, after_tell, call, stopping
 from bonas.trial import Collected, Segment, Trial
 
 if TYPE_CHECKING:

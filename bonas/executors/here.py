@@ -1,4 +1,4 @@
-"""The loop behind ``optimize``: ask, run the objective, tell; here or in a pool; stops cleanly when told to.
+"""The loop behind ``optimize`` in this process: ask, run the objective, tell; stops cleanly when told to.
 
 Uses the public ``ask`` and ``tell`` only; knows nothing of samplers, schedulers and the store.
 """
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from bonas.endings import is_bug
 from bonas.errors import StaleTrialError
-from bonas.store.owners import LEASE
 from bonas.trial import FrozenTrial, Trial
 from fidelity.records import TrialState
 
@@ -31,23 +30,10 @@ Callback = Callable[[Any, FrozenTrial], None]
 POLL = 0.2  # seconds between two looks at what other processes are doing
 
 
-def run(
-    study: Study, objective: Callable[[Trial], Any], n_jobs: int, executor: Any, callbacks: Sequence[Callback]
-) -> None:
-    """Run segments until the study's limits are reached, nothing is left, or somebody stops it."""
-    with interruptible() as interruption, _leases_renewed(study, interruption):
-        if n_jobs == 1 and executor is None:
-            _run_here(study, objective, callbacks, interruption)
-        else:
-            from bonas.executors import run_in_pool
-
-            run_in_pool(study, objective, n_jobs, executor, callbacks, interruption)
-    interruption.pass_on()
-
-
-def _run_here(
+def run_here(
     study: Study, objective: Callable[[Trial], Any], callbacks: Sequence[Callback], interruption: Interruption
 ) -> None:
+    """Run one segment after the other until nothing is left or somebody stops it."""
     while not interruption.requested and not stopping(study):
         trial = study.ask()
         if trial is None:
@@ -149,7 +135,7 @@ def interruptible() -> Iterator[Interruption]:
 
 
 @contextmanager
-def _leases_renewed(study: Study, interruption: Interruption) -> Iterator[None]:
+def leases_renewed(study: Study, interruption: Interruption) -> Iterator[None]:
     """Renew the leases of running trials now and then, so that other hosts know they are alive."""
     if study.storage is None:
         yield
@@ -157,10 +143,10 @@ def _leases_renewed(study: Study, interruption: Interruption) -> Iterator[None]:
     finished = threading.Event()
 
     def renew() -> None:
-        while not finished.wait(LEASE / 4):
+        while not finished.wait(study.lease / 4):
             numbers = list(interruption.running)
             if numbers:
-                study.renew_leases(numbers, LEASE)
+                study.renew_leases(numbers)
 
     thread = threading.Thread(target=renew, name="bonas-leases", daemon=True)
     thread.start()

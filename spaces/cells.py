@@ -194,10 +194,14 @@ class Cell:
         from spaces.drawing import Arrow, Box, Picture
 
         ops = _alive(_ops(params))
-        names = ("cell input", "node 1", "node 2", "cell output")
-        boxes = tuple(Box(name, "") for name in names)
+        used = {node for e, edge in enumerate(EDGES) if ops[e] != "none" for node in edge}
+        names = {0: "cell input", 1: "node 1", 2: "node 2", 3: "cell output"}
+        place = {node: i for i, node in enumerate(n for n in names if n in used | {0, 3})}
+        boxes = tuple(Box(names[node], "") for node in place)
         arrows = tuple(
-            Arrow(source, target, op) for (target, source), op in zip(EDGES, ops, strict=True) if op != "none"
+            Arrow(place[source], place[target], op)
+            for (target, source), op in zip(EDGES, ops, strict=True)
+            if op != "none"
         )
         return Picture(boxes, arrows, f"{_STAGES} stages of {self.cells} cells, {self.filters} filters")
 

@@ -8,8 +8,8 @@ from html import escape
 
 WIDTH, HEIGHT, GAP, MARGIN = 260, 44, 26, 14
 """Of a box and the space around it, in pixels."""
-_LANE = 22  # between arrows that pass boxes at the side
-_CHARACTER = 6.3  # of the small font, to keep text inside its box
+_LANE, _LABELLED_LANE = 22, 112  # between arrows that pass boxes at the side, without and with a label
+_SMALL, _CHARACTER = 11.0, 0.55  # size of the small font, and an average character's width in it
 
 # Mid-tones with enough contrast to white and to black pages alike; text inside a box is always dark.
 _COLOURS: Mapping[str, str] = {
@@ -60,9 +60,9 @@ def svg(picture: Picture) -> str:
     gap = GAP + 14 if labelled else GAP
     lanes = _lanes(picture.arrows)
     right = max([0, *lanes.values()])
-    label_room = 108 if labelled and lanes else 0
     caption = 24 if picture.caption else 0
-    width = MARGIN * 2 + WIDTH + right * _LANE + (right * 4 if right else 0) + label_room
+    lane = _LABELLED_LANE if labelled else _LANE
+    width = MARGIN * 2 + WIDTH + right * lane
     height = MARGIN * 2 + len(picture.boxes) * (HEIGHT + gap) - gap + caption
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
@@ -72,7 +72,7 @@ def svg(picture: Picture) -> str:
         f'orient="auto"><path d="M0 0L8 4L0 8z" fill="{_EDGE}"/></marker></defs>',
     ]
     tops = [MARGIN + i * (HEIGHT + gap) for i in range(len(picture.boxes))]
-    parts += [_arrow(arrow, tops, lanes.get(arrow, 0)) for arrow in picture.arrows]
+    parts += [_arrow(arrow, tops, lanes.get(arrow, 0), lane) for arrow in picture.arrows]
     parts += [_box(box, top) for box, top in zip(picture.boxes, tops, strict=True)]
     if picture.caption:
         middle = MARGIN + WIDTH / 2
@@ -93,19 +93,19 @@ def _lanes(arrows: tuple[Arrow, ...]) -> dict[Arrow, int]:
 def _box(box: Box, top: float) -> str:
     middle = MARGIN + WIDTH / 2
     fill = _COLOURS.get(box.title, "#d9d9d9")
-    size = f'width="{WIDTH}" height="{HEIGHT}" rx="6"'
-    shape = f'<rect x="{MARGIN}" y="{top}" {size} fill="{fill}" stroke="{_EDGE}"/>'
+    area = f'width="{WIDTH}" height="{HEIGHT}" rx="6"'
+    shape = f'<rect x="{MARGIN}" y="{top}" {area} fill="{fill}" stroke="{_EDGE}"/>'
     title = box.title.replace("_", " ")
     bold = 'fill="#111" text-anchor="middle" font-weight="bold"'
     if not box.detail:
         return shape + _text(middle, top + HEIGHT / 2 + 4, title, bold)
-    fit = f' textLength="{WIDTH - 16}" lengthAdjust="spacingAndGlyphs"'
-    squeeze = fit if len(box.detail) * _CHARACTER > WIDTH - 16 else ""
-    detail = _text(middle, top + 34, box.detail, f'fill="#222" text-anchor="middle" font-size="11"{squeeze}')
+    size = min(_SMALL, (WIDTH - 16) / (len(box.detail) * _CHARACTER))
+    style = f'fill="#222" text-anchor="middle" font-size="{size:.1f}"'
+    detail = _text(middle, top + 34, box.detail, style)
     return shape + _text(middle, top + 18, title, bold) + detail
 
 
-def _arrow(arrow: Arrow, tops: list[int], lane: int) -> str:
+def _arrow(arrow: Arrow, tops: list[int], lane: int, lane_width: int) -> str:
     label = _LABELS.get(arrow.label, arrow.label)
     start, end = tops[arrow.source] + HEIGHT, tops[arrow.target]
     style = f'fill="none" stroke="{_EDGE}" stroke-width="1.5" marker-end="url(#tip)"'
@@ -114,7 +114,7 @@ def _arrow(arrow: Arrow, tops: list[int], lane: int) -> str:
         line = f'<path d="M{x} {start}V{end - 1}" {style}/>'
         return line + (_text(x + 8, (start + end) / 2 + 4, label, f'fill="{_EDGE}"') if label else "")
     edge = MARGIN + WIDTH
-    x = edge + lane * _LANE
+    x = edge + 20 + (lane - 1) * lane_width
     # Ends are spread along the box's side so that several arrows stay apart.
     out, into = start - HEIGHT / 2 + min(4 * lane, 16), end + HEIGHT / 2 - min(4 * lane, 16)
     way = f"M{edge} {out}H{x - 6}Q{x} {out} {x} {out + 6}V{into - 6}Q{x} {into} {x - 6} {into}H{edge + 1}"

@@ -59,6 +59,17 @@ def fixed(description: Mapping[str, Any], values: Mapping[str, Any]) -> Item:
     }
 
 
+def with_defaults(description: Mapping[str, Any], params: Mapping[str, Any]) -> Item:
+    """The description with the values of ``params`` as defaults."""
+    hyperparameters = [
+        item | {"default_value": params[item["name"]]}
+        if "default_value" in item and item["name"] in params
+        else item
+        for item in description["hyperparameters"]
+    ]
+    return {**description, "hyperparameters": hyperparameters}
+
+
 def _condition(
     item: Item,
     constants: Mapping[str, Any],

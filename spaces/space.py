@@ -14,7 +14,7 @@ from spaces.cells import Cell
 from spaces.chains import Chain
 from spaces.configspace import Description, describe, draw_column, extended, random_state, restore
 from spaces.counting import Count
-from spaces.fixing import fixed
+from spaces.fixing import fixed, with_defaults
 from spaces.table import Codes, Table
 
 if TYPE_CHECKING:
@@ -74,9 +74,25 @@ class Space:
     @staticmethod
     def _of(architecture: Architecture) -> Space:
         """The space of one of bonas's own architectures, without hyperparameters of training."""
-        space = Space(architecture.configuration_space())
-        space._architecture = architecture
+        return Space._made({}, architecture, (), describe(architecture.configuration_space()), ())
+
+    @staticmethod
+    def _made(
+        functions: Mapping[str, Callable[..., Any]],
+        architecture: Architecture | None,
+        missing: tuple[str, ...],
+        description: Description,
+        hyperparameters: Iterable[str],
+    ) -> Space:
+        space = object.__new__(Space)
+        space._functions, space._architecture, space.missing = dict(functions), architecture, missing
+        space._compile(description, hyperparameters)
         return space
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What is compiled holds closures, and ConfigSpace objects do not survive pickling unharmed.
+        parts = (self._functions, self._architecture, self.missing, self._description, self._hyperparameters)
+        return Space._made, parts
 
     def _compile(self, description: Description, hyperparameters: Iterable[str]) -> None:
         self._description = description
@@ -87,14 +103,7 @@ class Space:
         self._default: dict[str, Any] | None = None
 
     def _with(self, description: Description, hyperparameters: Iterable[str]) -> Space:
-        space = object.__new__(Space)
-        space._functions, space._architecture, space.missing = (
-            self._functions,
-            self._architecture,
-            self.missing,
-        )
-        space._compile(description, hyperparameters)
-        return space
+        return Space._made(self._functions, self._architecture, self.missing, description, hyperparameters)
 
     def __repr__(self) -> str:
         what = self._architecture.kind if self._architecture else "own"
@@ -102,7 +111,7 @@ class Space:
         return f"<Space {what}: {len(self._table.names)} hyperparameters, {size} configurations>"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Space) and self.to_dict() == other.to_dict()
+        return self is other or (isinstance(other, Space) and self.to_dict() == other.to_dict())
 
     def __hash__(self) -> int:
         return hash(json.dumps(self.to_dict(), sort_keys=True, default=repr))
@@ -128,7 +137,7 @@ class Space:
     def default(self) -> dict[str, Any]:
         """Params of a sensible hand-written network and training, with everything that is fixed."""
         if self._default is None:
-            self._default = self._table.default(self._draw(np.random.default_rng(0)))
+            self._default = self._table.default()
         return dict(self._default)
 
     @property
@@ -228,7 +237,7 @@ class Space:
         if self._architecture:
             from spaces.operations import Network
 
-            return Network(self._architecture.graph(params, width, depth))
+            return Network(self._architecture.graph(self.validate(params), width, depth))
         function = self._function("build")
         if function is None:
             raise ValueError("build: this space has no such function. Pass Space(..., build=function).")
@@ -252,8 +261,10 @@ class Space:
             return self._architecture.count(params, prune)
         function = self._function("count")
         if function is not None:
-            result = function(dict(params), prune)
-            return Count(int(result.parameters), int(result.macs))
+            count = function(dict(params), prune)
+            if not isinstance(count, Count):
+                raise ValueError(f"count returned {count!r}: must be a spaces.Count(parameters, macs).")
+            return count
         raise ValueError("count: this space has no such function. Pass Space(..., count=function).")
 
     def features(self, params: Mapping[str, Any]) -> NDArray[np.float64]:
@@ -282,7 +293,7 @@ class Space:
         from spaces.drawing import Box, Picture, svg
 
         if self._architecture:
-            return svg(self._architecture.picture(params))
+            return svg(self._architecture.picture(self.validate(params)))
         return svg(Picture(tuple(Box(name, str(value)) for name, value in params.items()), ()))
 
     def source(self, params: Mapping[str, Any], width: float = 1.0, depth: float = 1.0) -> str:
@@ -300,6 +311,7 @@ class Space:
                 "source: only spaces.chain and spaces.cell can be written out as code. "
                 "Keep the file of your build function beside the weights."
             )
+        params = self.validate(params)
         settings = ", ".join(f"{name}={value!r}" for name, value in params.items())
         title = f"Found by bonas in a {self._architecture.kind} space.\n\nConfiguration: {settings}."
         return source_code(self._architecture.graph(params, width, depth), title)
@@ -330,7 +342,10 @@ class Space:
                 )
             domain = self._table.domains[self._table.column[name]]
             canonical[name] = domain.value(domain.code(value))
-        return self._with(fixed(self._description, canonical), self._hyperparameters)
+        description = fixed(self._description, canonical)
+        # ConfigSpace refuses a space whose default configuration is forbidden.
+        description = with_defaults(description, Table(description).default())
+        return self._with(description, self._hyperparameters)
 
     def with_hyperparameters(self, hyperparameters: Iterable[Any] | None = None) -> Space:
         """The space joined with hyperparameters of training.
@@ -359,8 +374,17 @@ class Space:
             "architecture": {"kind": architecture.kind} | architecture.to_dict() if architecture else None,
             "functions": sorted({*self._functions, *self.missing}),
             "hyperparameters": list(self._hyperparameters),
-            "configuration_space": json.loads(json.dumps(self._description)),
+            "configuration_space": self._json(),
         }
+
+    def _json(self) -> Any:
+        try:
+            return json.loads(json.dumps(self._description, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"this space cannot be written as JSON: {error}. Let choices be texts, numbers, booleans or "
+                "tuples of them, and look the objects they stand for up in build."
+            ) from error
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Space:
@@ -376,8 +400,7 @@ class Space:
             raise ValueError(
                 f"space of version {version}: this bonas reads versions up to {VERSION}. Upgrade bonas."
             )
-        space = Space(restore(data["configuration_space"]))
-        space._compile(space._description, data["hyperparameters"])
+        architecture = None
         if data["architecture"] is not None:
             settings = dict(data["architecture"])
             kind = settings.pop("kind", None)
@@ -385,9 +408,10 @@ class Space:
                 raise ValueError(
                     f"architecture {kind!r}: is not known. This bonas has {list(ARCHITECTURES)}."
                 )
-            space._architecture = ARCHITECTURES[kind](**settings)
-        space.missing = tuple(data["functions"])
-        return space
+            architecture = ARCHITECTURES[kind](**settings)
+        # A description just decoded has been checked by ConfigSpace.
+        description = describe(restore(data["configuration_space"]))
+        return Space._made({}, architecture, tuple(data["functions"]), description, data["hyperparameters"])
 
 
 def _text(params: Mapping[str, Any]) -> str:

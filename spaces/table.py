@@ -368,10 +368,19 @@ class Table:
 
         yield from below(0)
 
-    def default(self, draw: Callable[[int], Codes]) -> dict[str, Any]:
-        """Every active hyperparameter at its default; the nearest allowed sample where that is forbidden."""
-        wanted = self.deactivate(np.array([[d.default for d in self.domains]]))
+    def default(self) -> dict[str, Any]:
+        """Every active hyperparameter at its default; where that is forbidden, something near and allowed."""
+        defaults = np.array([[d.default for d in self.domains]])
+        wanted = self.deactivate(defaults.copy())
         if not self.allowed(wanted)[0]:
+            rng = np.random.default_rng(0)
+
+            def draw(n: int) -> Codes:
+                # Half of the values stay at their defaults, so that what comes out is near them.
+                unit = rng.random((n, len(self.domains)))
+                drawn = np.stack([d.from_unit(unit[:, i]) for i, d in enumerate(self.domains)], axis=1)
+                return np.where(rng.random(drawn.shape) < 0.5, defaults, drawn)
+
             table = self.sample(256, draw)
             same = (table == wanted) | (np.isnan(table) & np.isnan(wanted))
             wanted = table[[int(same.sum(axis=1).argmax())]]

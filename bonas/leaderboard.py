@@ -9,8 +9,8 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from fidelity.records import AXIS_NAMES, TrialState
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fidelity.axes import Axes
     from fidelity.records import Curve, Fidelity, Observation
 
-__all__ = ["Progress", "StudyLike", "TrialLike", "describe_fidelity", "leaderboard", "ranking", "summary"]
+__all__ = ["Leaderboard", "StudyLike", "TrialLike", "describe_fidelity", "ranking", "summary", "table"]
 
 
 class TrialLike(Protocol):
@@ -99,7 +99,7 @@ class StudyLike(Protocol):
         ...
 
     @property
-    def axes(self) -> Axes | None:
+    def axes(self) -> Axes:
         """The fidelity axes."""
         ...
 
@@ -116,7 +116,8 @@ def ranking(study: StudyLike) -> list[Any]:
     fidelity can be compared; within a fidelity the better value wins. With several objectives, trials
     are ordered by their mean rank over the metrics.
     """
-    rated = [t for t in study.trials if last_observation(t) is not None]
+    unusable = (TrialState.FAIL, TrialState.INFEASIBLE)
+    rated = [t for t in study.trials if last_observation(t) is not None and t.state not in unusable]
     place = dict.fromkeys((t.number for t in rated), 0)
     for metric, direction in zip(study.metric_names, study.directions, strict=True):
         sign = -1.0 if direction == "maximize" else 1.0
@@ -140,16 +141,16 @@ def metric_value(trial: TrialLike, metric: str) -> float:
 
 def _extent(study: StudyLike, trial: TrialLike) -> float:
     """How much of a full evaluation the trial's latest value stands for; 1 is a full one."""
-    if trial.state == TrialState.COMPLETE or study.axes is None:
+    if trial.state == TrialState.COMPLETE or not study.axes.axes:
         return 1.0
     last = last_observation(trial)
     return last.epoch * study.axes.epoch_cost(last.fidelity) if last else 0.0
 
 
-def describe_fidelity(axes: Axes | None, fidelity: Fidelity, epoch: int | None = None) -> str:
+def describe_fidelity(axes: Axes, fidelity: Fidelity, epoch: int | None = None) -> str:
     """A fidelity in words, as far as the study has axes: ``9 epochs, 30 % of the data, 14 px``."""
     parts = []
-    for axis in axes.axes if axes else ():
+    for axis in axes.axes:
         value = fidelity[axis.name]
         if axis.name == "epochs":
             n = fidelity.epochs if epoch is None else epoch
@@ -167,9 +168,13 @@ def describe_fidelity(axes: Axes | None, fidelity: Fidelity, epoch: int | None =
 
 def describe_params(params: Mapping[str, Any], limit: int = 60) -> str:
     """The training hyperparameters in a few words: what tells neighbours on a leaderboard apart."""
-    shown = ("optimizer", "lr", "batch_size", "augmentation")
-    named = [n for n in shown if n in params] or list(params)
-    parts = [f"{n.replace('batch_size', 'batch')} {_short(params[n])}" for n in named]
+    parts = []
+    for name in [n for n in ("optimizer", "lr", "batch_size", "augmentation") if n in params] or params:
+        value = params[name]
+        if isinstance(value, str):
+            parts += [value] if value != "none" else []
+        else:
+            parts.append(f"{name.replace('batch_size', 'batch')} {_short(value)}")
     text = ", ".join(parts)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
@@ -211,14 +216,19 @@ def columns(study: StudyLike) -> list[str]:
     return ["", "trial", *study.metric_names, "at", "state", "cost", "parameters", "trained with"]
 
 
+def numeric(study: StudyLike) -> set[str]:
+    """The headings whose columns hold numbers, set flush right."""
+    return {"", "trial", "cost", "parameters", *study.metric_names}
+
+
 def rows(study: StudyLike, top: int = 10) -> list[list[str]]:
     """The leaderboard as text, best first; one list for each trial, under the headings of :func:`columns`."""
-    table = []
+    lines = []
     for place, trial in enumerate(ranking(study)[:top], start=1):
         last = last_observation(trial)
         at = describe_fidelity(study.axes, last.fidelity, last.epoch) if last else ""
         values = [format_value(metric_value(trial, m)) for m in study.metric_names]
-        table.append(
+        lines.append(
             [
                 str(place),
                 str(trial.number),
@@ -230,7 +240,7 @@ def rows(study: StudyLike, top: int = 10) -> list[list[str]]:
                 describe_params(trial.params),
             ]
         )
-    return table
+    return lines
 
 
 def parameters(study: StudyLike, trial: TrialLike) -> str:
@@ -242,20 +252,38 @@ def parameters(study: StudyLike, trial: TrialLike) -> str:
         return ""
 
 
-def leaderboard(study: StudyLike, top: int = 10) -> Table:
+def table(study: StudyLike, top: int = 10) -> Table:
     """The leaderboard as a rich table."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold", row_styles=["bold", *[""] * (top - 1)])
-    right = {"", "trial", "cost", "parameters", *study.metric_names}
+    shown = Table(box=None, pad_edge=False, header_style="bold", row_styles=["bold", *[""] * (top - 1)])
+    right = numeric(study)
     for name in columns(study):
         wide = name == "trained with"
-        table.add_column(
+        shown.add_column(
             name, justify="right" if name in right else "left", no_wrap=True, ratio=1 if wide else None
         )
     for row in rows(study, top):
-        table.add_row(*row)
-    return table
+        shown.add_row(*row)
+    return shown
+
+
+def text_table(study: StudyLike, top: int = 10) -> list[str]:
+    """The leaderboard as aligned lines of plain text, never cut."""
+    lines = [columns(study), *rows(study, top)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def print_table(study: StudyLike, top: int = 10, file: IO[str] | None = None) -> None:
+    """Print the leaderboard as suits the place: fitted on a terminal, whole lines in a pipe."""
+    from rich.console import Console
+
+    console = Console(file=file or sys.stdout, highlight=False)
+    if console.is_terminal:
+        console.print(table(study, top))
+    else:
+        print("\n".join(text_table(study, top)), file=console.file, flush=True)
 
 
 def summary(study: StudyLike) -> list[str]:
@@ -276,17 +304,16 @@ def best_line(study: StudyLike, trial: TrialLike) -> str:
     return f"best {values} (trial {trial.number}, {at})"
 
 
-def cost_unit(axes: Axes | None) -> str:
+def cost_unit(axes: Axes) -> str:
     """The unit that cost and budget are counted in."""
-    unit = axes.cost if axes else "nominal"
-    return {"nominal": "full evaluations", "measured": "seconds", "reported": "of reported cost"}[unit]
+    return {"nominal": "full evaluations", "measured": "seconds", "reported": "of reported cost"}[axes.cost]
 
 
-class Progress:
+class Leaderboard:
     """Shows a running search: a live leaderboard on a terminal, one line a segment in a pipe.
 
-    Use it as a context manager around ``study.optimize`` and pass it as a callback; it is called after
-    every segment. ``watch(objective)`` also shows which trial is being trained, in this process.
+    Use it as a context manager around ``study.optimize`` and pass it as a callback, which is called after
+    every segment. ``watch(objective)`` also shows which trial is being trained, where that is this process.
 
     Args:
         study: the study to show.
@@ -303,7 +330,7 @@ class Progress:
         budget: float | None = None,
         n_trials: int | None = None,
         timeout: float | None = None,
-        file: TextIO | None = None,
+        file: IO[str] | None = None,
     ) -> None:
         from rich.console import Console
 
@@ -322,7 +349,7 @@ class Progress:
         """Where the progress is written."""
         return self._console
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Leaderboard:
         self._start = time.monotonic()
         if self._console.is_terminal:
             from rich.live import Live
@@ -350,11 +377,21 @@ class Progress:
             return
         print(self._line(trial), file=self._console.file, flush=True)
 
-    def training(self, trial: Any) -> None:
-        """Show that a trial is being trained in this process."""
-        target = describe_fidelity(self._study.axes, trial.fidelity)
-        with self._lock:
-            self._running = f"training trial {trial.number} to {target}"
+    def watch(self, objective: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """The same objective, which also tells this leaderboard what it trains."""
+
+        def watched(trial: Any) -> Any:
+            target = describe_fidelity(self._study.axes, trial.fidelity)
+            with self._lock:
+                self._running = f"training trial {trial.number} to {target}"
+            return objective(trial)
+
+        return watched
+
+    def print_final(self, top: int = 5) -> None:
+        """Leave the leaderboard on the screen, or its rows in the pipe."""
+        self._console.print()
+        print_table(self._study, top, self._console.file)
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._start
@@ -394,7 +431,7 @@ class Progress:
             head,
             Text(f"{states(self._study)}; {self._spent()} {cost_unit(self._study.axes)}"),
             "",
-            leaderboard(self._study, top=8),
+            table(self._study, top=8),
         )
         with self._lock:
             self._view = view

@@ -17,6 +17,7 @@ from bonas.leaderboard import (
     cost_unit,
     format_value,
     last_observation,
+    numeric,
     ranking,
     rows,
     states,
@@ -36,14 +37,17 @@ _SOFT = "opacity:.7"
 
 def study_html(study: StudyLike, top: int = 5) -> str:
     """A study as an HTML fragment: goal, states, cost, the best trial and the leaderboard."""
+    return _box([f"<strong>{escape(study.study_name)}</strong>", *_study(study, top)])
+
+
+def _study(study: StudyLike, top: int) -> list[str]:
     goal = ", ".join(f"{d} {m}" for d, m in zip(study.directions, study.metric_names, strict=True))
     best = ranking(study)[:1]
-    facts = [goal, states(study), f"spent {study.spent:.2f} {cost_unit(study.axes)}"]
-    parts = [f"<strong>{escape(study.study_name)}</strong>", _lines(facts)]
+    parts = [_lines([goal, states(study), f"spent {study.spent:.2f} {cost_unit(study.axes)}"])]
     if best:
         parts.append(f"<div style='margin:4px 0'><strong>{escape(best_line(study, best[0]))}</strong></div>")
-        parts.append(_table(columns(study), rows(study, top), 2 + len(study.metric_names)))
-    return _box(parts)
+        parts.append(_table(columns(study), rows(study, top), numeric(study)))
+    return parts
 
 
 def trial_html(trial: TrialLike) -> str:
@@ -60,24 +64,30 @@ def trial_html(trial: TrialLike) -> str:
         facts.append(f"reason: {trial.reason}")
     facts.append(f"cost {trial.cost:.3g}")
     parts = [f"<strong>Trial {trial.number}</strong>", _lines(facts)]
-    parts.append(_table(["hyperparameter", "value"], [[k, _value(v)] for k, v in trial.params.items()], 0))
+    parts.append(
+        _table(["hyperparameter", "value"], [[k, _value(v)] for k, v in sorted(trial.params.items())], set())
+    )
     return _box(parts)
 
 
-def page(study: StudyLike, pictures: Mapping[str, str], top: int = 20) -> str:
+def page(study: StudyLike, pictures: Mapping[str, str], drawing: str = "", top: int = 20) -> str:
     """A whole HTML page that needs no other file.
 
     Args:
         study: the study to report on.
         pictures: caption → SVG text, in order; the caller made the SVG and it goes in as it is.
+        drawing: SVG text of the best trial's network.
         top: rows of the leaderboard.
     """
     figures = "".join(
-        f"<figure><figcaption>{escape(caption)}</figcaption>{_inline(svg)}</figure>"
+        f"<figure>{_inline(svg)}<figcaption>{escape(caption)}</figcaption></figure>"
         for caption, svg in pictures.items()
     )
     best = ranking(study)[:1]
-    winner = f"<h2>The best trial</h2>{trial_html(best[0])}" if best else ""
+    network = f"<div>{_inline(drawing)}</div>" if drawing else ""
+    winner = (
+        f"<h2>The best trial</h2><div class='beside'>{network}{trial_html(best[0])}</div>" if best else ""
+    )
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -88,18 +98,18 @@ def page(study: StudyLike, pictures: Mapping[str, str], top: int = 20) -> str:
 :root {{ color-scheme: light dark; }}
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }}
 h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.15rem; margin-top: 2rem; }}
-figure {{ margin: 1.5rem 0; padding: .75rem; overflow-x: auto; border-radius: 6px; }}
-figure {{ background: #fff; color: #222; }}
-figcaption {{ font-weight: 600; margin-bottom: .5rem; }}
-figure svg {{ max-width: 100%; height: auto; }}
+figure {{ margin: 1.5rem 0; padding: .75rem; border-radius: 6px; background: #fff; color: #222; }}
+figcaption {{ font-size: .85rem; color: #5c6670; }}
+svg {{ max-width: 100%; height: auto; }}
 .scroll {{ overflow-x: auto; }}
+.beside {{ display: flex; flex-wrap: wrap; gap: 3rem; align-items: flex-start; }}
 </style>
 </head>
 <body>
 <h1>{escape(study.study_name)}</h1>
-<div class="scroll">{study_html(study, top)}</div>
+<div class="scroll">{_box(_study(study, top))}</div>
 {figures}
-<div class="scroll">{winner}</div>
+{winner}
 </body>
 </html>
 """
@@ -121,9 +131,9 @@ def _lines(facts: Sequence[str]) -> str:
     return "".join(f"<div style='{_SOFT}'>{escape(fact)}</div>" for fact in facts)
 
 
-def _table(headings: Sequence[str], body: Sequence[Sequence[str]], n_numeric: int) -> str:
+def _table(headings: Sequence[str], body: Sequence[Sequence[str]], flush_right: set[str]) -> str:
     def cell(tag: str, text: str, column: int) -> str:
-        align = "right" if column < n_numeric else "left"
+        align = "right" if headings[column] in flush_right else "left"
         weight = ";font-weight:600" if tag == "th" else ""
         return f"<{tag} style='{_CELL};text-align:{align}{weight}'>{escape(text)}</{tag}>"
 

@@ -93,23 +93,21 @@ def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
         "search",
         help="search, retrain the winner and report its test accuracy",
         description="Search for a network, retrain the winner on all training data and report its test "
-        "accuracy. Started again with the same --study folder, the search goes on where it stopped.",
+        "accuracy. Started again with the same --study folder, the search goes on where it stopped; what "
+        "it is about need not be said again.",
         epilog="Example: bonas search --data digits --space chain --timeout 60 --baseline",
         allow_abbrev=False,
     )
     what = parser.add_argument_group("what to search")
     what.add_argument(
         "--data",
-        required=True,
         metavar="NAME",
         help="digits, mnist, fashion-mnist, cifar10, cifar100, or a folder with one sub-folder of "
         "images per class",
     )
     what.add_argument("--data-dir", metavar="DIR", help="folder in which the data set's files lie")
     what.add_argument("--download", action="store_true", help="fetch the data set if it is missing")
-    what.add_argument(
-        "--space", default="chain", metavar="NAME", help="chain or nas_bench_201 (default: %(default)s)"
-    )
+    what.add_argument("--space", metavar="NAME", help="chain or nas_bench_201 (default: chain)")
     what.add_argument(
         "--max-parameters", type=_positive, metavar="N", help="networks with more are never trained"
     )
@@ -123,27 +121,22 @@ def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
     how = parser.add_argument_group("how to search")
     how.add_argument(
         "--sampler",
-        default="forest",
         metavar="NAME",
-        help="what proposes networks: forest, random or optuna-tpe (default: %(default)s)",
+        help="what proposes networks: forest, random or optuna-tpe (default: forest)",
     )
     how.add_argument(
         "--scheduler",
-        default="successive-halving",
         metavar="NAME",
-        help="what is trained for how long: successive-halving or full (default: %(default)s)",
+        help="what is trained for how long: successive-halving or full (default: successive-halving)",
     )
     how.add_argument(
         "--axis",
         action="append",
-        default=[],
         metavar="NAME=LOW:HIGH",
         help="a fidelity axis (epochs, subset, resolution, width, depth) with its range, or NAME=A,B,C "
         "for the only values there are; repeat for several (default: epochs=1:27)",
     )
-    how.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of everything random (default: %(default)s)"
-    )
+    how.add_argument("--seed", type=_seed, metavar="N", help="of everything random (default: 0)")
 
     end = parser.add_argument_group("when to stop (the first that is reached; default: --budget 20)")
     end.add_argument(
@@ -248,6 +241,12 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number of at least 1")
     return value
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number of at least 0")
+    return int(text)
 
 
 def _positive_number(text: str) -> float:

@@ -36,7 +36,7 @@ class Shown:
     directions: tuple[str, ...] = ("maximize",)
     metric_names: tuple[str, ...] = ("accuracy",)
     study_name: str = "digits"
-    axes: Axes | None = AXES
+    axes: Axes = AXES
     space: Any = None
 
     @property
@@ -82,7 +82,7 @@ def test_rows_stand_under_their_headings() -> None:
 
 def test_the_table_fits_a_narrow_terminal() -> None:
     out = io.StringIO()
-    Console(file=out, width=80).print(leaderboard.leaderboard(STUDY))
+    Console(file=out, width=80).print(leaderboard.table(STUDY))
     assert max(map(len, out.getvalue().splitlines())) <= 80
     assert "0.8500" in out.getvalue()
 
@@ -90,7 +90,7 @@ def test_the_table_fits_a_narrow_terminal() -> None:
 @pytest.mark.parametrize(
     ("axes", "fidelity", "words"),
     [
-        (None, Fidelity(), "full"),
+        (Axes(), Fidelity(), "full"),
         (Axes(epochs=(1, 9)), Fidelity(epochs=1), "1 epoch"),
         (
             Axes(epochs=(1, 9), subset=(0.1, 1.0), resolution=(14, 28), width=(0.25, 1.0)),
@@ -99,7 +99,7 @@ def test_the_table_fits_a_narrow_terminal() -> None:
         ),
     ],
 )
-def test_fidelities_in_words(axes: Axes | None, fidelity: Fidelity, words: str) -> None:
+def test_fidelities_in_words(axes: Axes, fidelity: Fidelity, words: str) -> None:
     assert leaderboard.describe_fidelity(axes, fidelity) == words
 
 
@@ -112,9 +112,9 @@ def test_durations_in_words(seconds: float, words: str) -> None:
 
 def test_a_pipe_gets_one_plain_line_a_segment() -> None:
     out = io.StringIO()
-    with leaderboard.Progress(STUDY, budget=20, file=out) as progress:
-        progress(STUDY, STUDY.trials[4])
-        progress(STUDY, STUDY.trials[3])
+    with leaderboard.Leaderboard(STUDY, budget=20, file=out) as board:
+        board(STUDY, STUDY.trials[4])
+        board(STUDY, STUDY.trials[3])
     first, second = out.getvalue().splitlines()
     assert "trial 4" in first
     assert "accuracy 0.8500 at 9 epochs" in first

@@ -21,8 +21,8 @@ class Line:
     def encode(self, configurations: list[dict[str, Any]]) -> np.ndarray:
         return np.array([[p["x"], p.get("y", np.nan)] for p in configurations])
 
-    def features(self, params: dict[str, Any]) -> np.ndarray:
-        return np.array([params["x"] ** 2])
+    def features_many(self, configurations: list[dict[str, Any]]) -> np.ndarray:
+        return np.array([[p["x"] ** 2] for p in configurations])
 
 
 def encoder() -> Encoder:

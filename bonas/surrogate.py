@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import sklearn
 from scipy.special import ndtri
 from scipy.stats import rankdata
 from sklearn.tree import ExtraTreeRegressor
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fidelity.records import Observation, StudyView, TrialRecord
+    from fidelity.records import Fidelity, Observation, StudyView, TrialRecord
     from spaces import Space
 
     Floats = NDArray[np.float64]
@@ -73,21 +74,23 @@ class Forest:
         y: Floats,
         rng: np.random.Generator,
         *,
-        n_trees: int = 50,
+        n_trees: int = 32,
         max_features: float = 0.5,
-        sample_rows: int = 500,
+        sample_rows: int = 300,
     ) -> None:
         n = len(y)
         size = min(n, sample_rows)
         target = np.ascontiguousarray(y, dtype=np.float64).reshape(-1, 1)
         self._trees = []
-        for seed in rng.integers(2**31 - 1, size=n_trees):
-            drawn = np.bincount(rng.integers(n, size=size), minlength=n)
-            rows = np.flatnonzero(drawn)
-            tree = ExtraTreeRegressor(max_features=max_features, random_state=int(seed))
-            tree.fit(X[rows], target[rows], sample_weight=drawn[rows].astype(np.float64), check_input=False)
-            # The compiled tree alone: predicting through the estimator costs more than the prediction.
-            self._trees.append(tree.tree_)
+        # Checking the same arguments once for each tree costs a fifth of the fit.
+        with sklearn.config_context(skip_parameter_validation=True, assume_finite=True):
+            for seed in rng.integers(2**31 - 1, size=n_trees):
+                drawn = np.bincount(rng.integers(n, size=size), minlength=n)
+                rows = np.flatnonzero(drawn)
+                tree = ExtraTreeRegressor(max_features=max_features, random_state=int(seed))
+                tree.fit(X[rows], target[rows], sample_weight=drawn[rows].astype(np.float64), check_input=False)
+                # The compiled tree alone: predicting through the estimator costs more than predicting.
+                self._trees.append(tree.tree_)
 
     def predict(self, X: NDArray[np.float32]) -> tuple[Floats, Floats]:
         """Mean and standard deviation over the trees, each of shape (n,), for inputs of shape (n, d)."""
@@ -109,15 +112,15 @@ class Encoder:
 
     def __call__(self, configurations: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
         """Encoded parameters beside structural features, shape (n, d), finite."""
-        keys = [tuple(sorted(params.items())) for params in configurations]
+        # Canonical configurations list their parameters in the space's order, so equal ones have equal items.
+        keys = [tuple(params.items()) for params in configurations]
         new = {key: params for key, params in zip(keys, configurations, strict=True) if key not in self._rows}
-        found = {}
+        found: dict[tuple[tuple[str, Any], ...], NDArray[np.float32]] = {}
         if new:
-            encoded = np.asarray(self.space.encode(list(map(dict, new.values()))), dtype=np.float32)
-            encoded = np.where(np.isnan(encoded), np.float32(INACTIVE), encoded)
-            for key, params, row in zip(new, new.values(), encoded, strict=True):
-                features = np.asarray(self.space.features(dict(params)), dtype=np.float32).reshape(-1)
-                found[key] = np.concatenate([row, np.nan_to_num(features)])
+            fresh = list(new.values())
+            encoded = np.nan_to_num(self.space.encode(fresh), nan=INACTIVE)
+            table = np.concatenate([encoded, self.space.features_many(fresh)], axis=1)
+            found = dict(zip(new, table.astype(np.float32), strict=True))
         rows = [found[key] if key in found else self._rows[key] for key in keys]
         self._rows.update(found)
         while len(self._rows) > self._MOST:
@@ -148,6 +151,7 @@ def collect(view: StudyView) -> Rows:
     """
     n_metrics = len(view.metric_names)
     full = view.axes.positions(view.axes.full)
+    known: dict[tuple[Fidelity, int], list[float]] = {}
     trials: list[TrialRecord] = []
     positions: list[list[float]] = []
     losses: list[list[float]] = []
@@ -161,7 +165,10 @@ def collect(view: StudyView) -> Rows:
             for seen in curve.observations:
                 if all(name in seen.values for name in view.metric_names):
                     trials.append(trial)
-                    positions.append(view.axes.positions(seen.fidelity, seen.epoch))
+                    at = (seen.fidelity, seen.epoch)
+                    if at not in known:
+                        known[at] = view.axes.positions(*at)
+                    positions.append(known[at])
                     losses.append(_losses(view, seen))
         if trial.state is TrialState.FAIL:
             failed.append(len(trials))
@@ -210,7 +217,7 @@ class Surrogate:
         rng: np.random.Generator,
         *,
         weights: Floats | None = None,
-        n_trees: int = 50,
+        n_trees: int = 32,
     ) -> None:
         rows = collect(view)
         if not rows.trials:
@@ -225,6 +232,12 @@ class Surrogate:
         encoded = self._encoder([trial.params for trial in rows_kept])
         X = np.concatenate([encoded, rows.positions[keep].astype(np.float32)], axis=1)
         self._forest = Forest(X, self.scores, rng, n_trees=n_trees)
+        last = {trial.number: i for i, trial in enumerate(rows_kept)}
+        latest = np.fromiter(last.values(), dtype=np.intp)
+        self.trials: tuple[TrialRecord, ...] = tuple(rows_kept[i] for i in latest)
+        """The trials it learned from, each once."""
+        self.beliefs: Floats = self._at_full(encoded[latest])[0]
+        """What it believes of them at full fidelity: the mean score of each of ``trials``."""
 
     def predict(self, configurations: Sequence[Mapping[str, Any]]) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the score at full fidelity, each of shape (n,).
@@ -233,7 +246,9 @@ class Surrogate:
         """
         if not configurations:
             return np.empty(0), np.empty(0)
-        encoded = self._encoder(configurations)
+        return self._at_full(self._encoder(configurations))
+
+    def _at_full(self, encoded: NDArray[np.float32]) -> tuple[Floats, Floats]:
         full = np.broadcast_to(self._full, (len(encoded), len(self._full)))
         return self._forest.predict(np.concatenate([encoded, full], axis=1))
 

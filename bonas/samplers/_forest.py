@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from fidelity.records import StudyView
     from spaces import Space
 
-# One-step mutations of each incumbent, two-step mutations of each, and prior draws, for one ask.
-_ONE_STEP, _TWO_STEPS, _PRIOR = 24, 8, 64
+# For one ask: mutations of each incumbent; mutants mutated again, and how often each; prior draws.
+_MUTATIONS, _AGAIN, _FURTHER, _PRIOR = 32, 3, 12, 64
 
 
 class ForestSampler:
@@ -49,13 +49,13 @@ class ForestSampler:
         self,
         *,
         n_initial: int = 10,
-        n_trees: int = 50,
+        n_trees: int = 32,
         n_incumbents: int = 5,
         random_fraction: float = 0.1,
         seed: int | None = None,
     ) -> None:
         at_least("n_initial", n_initial, 1, 10)
-        at_least("n_trees", n_trees, 2, 50)
+        at_least("n_trees", n_trees, 2, 32)
         at_least("n_incumbents", n_incumbents, 1, 5)
         if not 0 <= random_fraction <= 1:
             raise ValueError(f"random_fraction={random_fraction!r}: must lie in [0, 1]. The default is 0.1.")
@@ -90,14 +90,12 @@ class ForestSampler:
             return draw_new(space, seen, rng)
         weights = rng.dirichlet(np.ones(len(view.metric_names)))
         model = Surrogate(self._encode(space), view, rng, weights=weights, n_trees=self.n_trees)
-        trials = [trial for trial in view.trials if trial.state is not TrialState.INFEASIBLE]
-        believed, _ = model.predict([trial.params for trial in trials])
-        order = np.argsort(believed, kind="stable")
-        incumbents = [dict(trials[i].params) for i in order[: self.n_incumbents]]
+        order = np.argsort(model.beliefs, kind="stable")
+        incumbents = [dict(model.trials[i].params) for i in order[: self.n_incumbents]]
         candidates = self._candidates(space, incumbents, rng)
         mean, std = model.predict(candidates)
-        value = log_expected_improvement(mean, std, float(believed[order[0]]))
-        for i in np.argsort(-value, kind="stable"):
+        value = log_expected_improvement(mean, std, float(model.beliefs[order[0]]))
+        for i in np.argsort(-value, kind="stable").tolist():
             if space.key(candidates[i]) not in seen:
                 return candidates[i]
         return draw_new(space, seen, rng)
@@ -136,11 +134,9 @@ class ForestSampler:
         self, space: Space, incumbents: Sequence[dict[str, Any]], rng: np.random.Generator
     ) -> list[dict[str, Any]]:
         """Mutations of the incumbents and prior draws, each configuration once, in a repeatable order."""
-        found: dict[tuple[tuple[str, Any], ...], dict[str, Any]] = {}
-        for incumbent in incumbents:
-            near = space.neighbours(incumbent, rng, _ONE_STEP)
-            further = rng.choice(len(near), size=min(_TWO_STEPS, len(near)), replace=False) if near else ()
-            near = near + [params for i in further for params in space.neighbours(near[i], rng, 1)]
-            found.update((tuple(sorted(params.items())), params) for params in near)
-        found.update((tuple(sorted(params.items())), params) for params in space.sample(_PRIOR, rng))
-        return list(found.values())
+        drawn = [params for incumbent in incumbents for params in space.neighbours(incumbent, rng, _MUTATIONS)]
+        if drawn:
+            for i in rng.integers(len(drawn), size=_AGAIN):
+                drawn += space.neighbours(drawn[i], rng, _FURTHER)
+        drawn += space.sample(_PRIOR, rng)
+        return list({tuple(params.items()): params for params in drawn}.values())

@@ -106,7 +106,8 @@ def _by_name(
         near = difflib.get_close_matches(str(source), NAMES, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise ValueError(
-            f"data {str(source)!r}: neither a known name nor a folder of images. {hint}There are {', '.join(NAMES)}."
+            f"data {str(source)!r}: neither a known name nor a folder of images. {hint}"
+            f"There are {', '.join(NAMES)}."
         )
 
     from fidelity.data.images import from_folder

@@ -75,6 +75,6 @@ class SplitPlan:
                 raise ValueError(f"{name}={fraction}: must lie between 0 and 1. Use 0.1 or 0.2.")
         if (self.val_fraction or 0.2) + (self.test_fraction or 0.2) >= 1:
             raise ValueError(
-                f"val_fraction={self.val_fraction}, test_fraction={self.test_fraction}: leave nothing to train "
-                "on. Use 0.2 and 0.2."
+                f"val_fraction={self.val_fraction}, test_fraction={self.test_fraction}: leave nothing to "
+                "train on. Use 0.2 and 0.2."
             )

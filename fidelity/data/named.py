@@ -86,8 +86,8 @@ def _find(folder: Path, prefix: str, kind: str, name: str) -> Path:
     usual = {"images": "images-idx3-ubyte", "labels": "labels-idx1-ubyte"}[kind]
     part = "train" if prefix == "train" else "t10k"
     raise ValueError(
-        f"{folder}: has no {part}-{usual} (with or without .gz), which {name} needs. Give the folder with its "
-        "four idx files (folder=..., --data-dir), or download=True (--download) to fetch them."
+        f"{folder}: has no {part}-{usual} (with or without .gz), which {name} needs. Give the folder "
+        "with its four idx files (folder=..., --data-dir), or download=True (--download) to fetch them."
         + (" Debian's package dataset-fashion-mnist brings them too." if name == "fashion-mnist" else "")
     )
 

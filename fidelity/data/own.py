@@ -160,9 +160,9 @@ def check_images(X: Any, what: str) -> Array:
     return x
 
 
-def check_labels(y: Any, n: int, what: str) -> Array:
+def check_labels(labels: Any, n: int, what: str) -> Array:
     """Labels as one integer or string for each of n images."""
-    y = _array(y)
+    y: Array = _array(labels)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1:
@@ -171,7 +171,7 @@ def check_labels(y: Any, n: int, what: str) -> Array:
         )
     if len(y) != n:
         raise ValueError(f"{what}: there are {len(y)} for {n} images. Give one label for each image.")
-    if y.dtype.kind == "O" and all(isinstance(v, str) for v in y):
+    if y.dtype.kind == "O" and len(y) and all(isinstance(v, str) for v in y):
         y = y.astype(str)
     if y.dtype.kind not in "buiU":
         raise ValueError(

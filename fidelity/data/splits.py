@@ -57,19 +57,20 @@ def nested_order(labels: NDArray[np.int64], seed: int) -> Indices:
     The first k of it hold one example of each of the k classes.
     """
     rng = np.random.default_rng([seed, 1])
-    position = np.empty(len(labels))
+    position: NDArray[np.float64] = np.empty(len(labels))
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         ranks = np.argsort(np.argsort(rng.random(len(members)), kind="stable"), kind="stable")
         # The r-th of n examples of a class comes when the r/n-th part of every other class is there.
         position[members] = ranks / len(members)
-    return np.argsort(position, kind="stable")
+    order: Indices = np.argsort(position, kind="stable")
+    return order
 
 
 def _quotas(counts: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
     """How many of each class a part gets: at least one, by largest remainders, round(n·fraction) in all."""
     exact = counts * fraction
-    quotas = np.floor(exact).astype(np.int64)
+    quotas: Indices = np.floor(exact).astype(np.int64)
     missing = round(float(exact.sum())) - int(quotas.sum())
     quotas[np.argsort(quotas - exact, kind="stable")[: max(0, missing)]] += 1
     quotas[quotas < 1] = 1

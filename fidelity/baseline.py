@@ -1,0 +1,107 @@
+"""The network one would write by hand, trained for a given time: what a search has to beat; knows no search.
+
+Three convolutions with batch normalisation, max-pooling, a linear layer; AdamW, a cosine, no tuning.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from fidelity.data import Data
+from fidelity.optimizers import Recipe, learning_rate, make_optimizer
+from fidelity.training import TrainOn, seeded, train_epoch
+
+FILTERS = (32, 64, 128)
+RECIPE = Recipe(optimizer="adamw", lr=3e-3, weight_decay=0.01, batch_size=128)
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What the hand-written network reached."""
+
+    test_accuracy: float
+    """Measured once, after the last epoch."""
+    seconds: float
+    """Of training and testing."""
+    epochs: int
+    parameters: int
+
+
+def build(data: Data) -> nn.Sequential:
+    """Three times convolution 3×3, batch normalisation, relu, max-pooling; then average and classify."""
+    layers: list[nn.Module] = []
+    c, h, w = data.input_shape
+    for filters in FILTERS:
+        layers += [nn.Conv2d(c, filters, 3, padding=1, bias=False), nn.BatchNorm2d(filters), nn.ReLU()]
+        if min(h, w) >= 2:
+            layers.append(nn.MaxPool2d(2))
+            h, w = h // 2, w // 2
+        c = filters
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, data.n_classes))
+
+
+def train_baseline(
+    data: Data,
+    seconds: float,
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    max_epochs: int | None = None,
+) -> Baseline:
+    """Train it on train and val for about some seconds, then test it once.
+
+    The first epoch warms up. After each epoch the number still possible is estimated from the clock,
+    and the cosine is stretched so that it ends there.
+
+    Args:
+        data: read by ``load_data``.
+        seconds: for training and the test; one epoch is trained in any case.
+        seed: of the weights and the order of the images.
+        device: where to train.
+        max_epochs: stop there, should the time allow for more.
+
+    Raises:
+        ValueError: if there is no time.
+    """
+    if not seconds > 0:
+        raise ValueError(f"seconds={seconds}: must be greater than 0. Use 60.")
+    if max_epochs is not None and max_epochs < 1:
+        raise ValueError(f"max_epochs={max_epochs}: must be at least 1.")
+    start = time.monotonic()
+    device = torch.device(device)
+    objective = TrainOn(data)
+    train = objective.prepare("train+val", None, device)
+    everything = torch.arange(len(train))
+    with seeded(device, seed, 0):
+        model = build(data)
+    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = make_optimizer(model, RECIPE)
+
+    began = time.monotonic()
+    # A pass over the test images costs about a third of one over as many training images.
+    test_share = len(data.test) / (3 * len(train))
+    epoch, horizon = 0, 2
+    while epoch < horizon:
+        epoch += 1
+        with seeded(device, seed, epoch):
+            train_epoch(
+                model,
+                optimizer,
+                train,
+                everything,
+                RECIPE,
+                # The warm-up is the whole first epoch, whatever the horizon turns out to be.
+                lambda epochs, horizon=horizon: learning_rate(epochs, horizon, warmup=1.0),  # type: ignore[misc]
+                epoch,
+            )
+        each = (time.monotonic() - began) / epoch
+        left = seconds - (time.monotonic() - start) - test_share * each
+        horizon = epoch + max(0, int(left / each))
+        if max_epochs is not None:
+            horizon = min(horizon, max_epochs)
+    accuracy = objective.test(model)["accuracy"]
+    return Baseline(accuracy, time.monotonic() - start, epoch, sum(p.numel() for p in model.parameters()))

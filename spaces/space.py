@@ -95,10 +95,11 @@ class Space:
         return Space._made, parts
 
     def _compile(self, description: Description, hyperparameters: Iterable[str]) -> None:
-        self._description = description
         self.configuration_space: ConfigurationSpace = restore(description)
         """The real ConfigSpace space; to change it use fix and with_hyperparameters."""
-        self._table = Table(description)
+        # ConfigSpace sorts; so the same space has one order of columns, whichever way it came about.
+        self._description = describe(self.configuration_space)
+        self._table = Table(self._description)
         self._hyperparameters = tuple(n for n in hyperparameters if n in self._table.column)
         self._default: dict[str, Any] | None = None
 
@@ -409,8 +410,7 @@ class Space:
                     f"architecture {kind!r}: is not known. This bonas has {list(ARCHITECTURES)}."
                 )
             architecture = ARCHITECTURES[kind](**settings)
-        # A description just decoded has been checked by ConfigSpace.
-        description = describe(restore(data["configuration_space"]))
+        description = data["configuration_space"]
         return Space._made({}, architecture, tuple(data["functions"]), description, data["hyperparameters"])
 
 

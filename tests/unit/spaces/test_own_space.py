@@ -1,0 +1,105 @@
+"""Spaces of the user's own, the default hyperparameters, the drawing of odd text, and the package's door."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import ConfigSpace
+import pytest
+from torch import nn
+
+import spaces
+from spaces import Space
+
+PARAMS = {"a": 1}
+
+
+def own(**functions: object) -> Space:
+    return Space(ConfigSpace.ConfigurationSpace({"a": (0, 5)}), **functions)  # type: ignore[arg-type]
+
+
+def test_functions_are_called_with_params() -> None:
+    space = own(
+        build=lambda params, width, depth: nn.Linear(params["a"], round(10 * width * depth)),
+        key=lambda params: f"a is {params['a']}",
+        count=lambda params, prune: spaces.Count(params["a"], int(prune)),
+        features=lambda params: [params["a"], 2],
+    )
+    assert space.build(PARAMS, width=0.5).out_features == 5
+    assert space.key(PARAMS) == "a is 1"
+    assert space.count(PARAMS, prune=False) == spaces.Count(1, 0)
+    assert space.features(PARAMS).tolist() == [1.0, 2.0]
+    wide = space.with_hyperparameters([ConfigSpace.Float("lr", (0.1, 1.0))])
+    assert wide.key(PARAMS | {"lr": 0.5}) == 'a is 1|{"lr":0.5}'
+
+
+def test_what_was_not_given_says_so() -> None:
+    space = own()
+    assert space.features(PARAMS).shape == (0,)
+    for name in ("build", "count"):
+        with pytest.raises(ValueError, match=f"{name}: this space has no such function"):
+            getattr(space, name)(PARAMS)
+
+
+def test_functions_that_return_the_wrong_thing() -> None:
+    with pytest.raises(ValueError, match=r"build returned str: must return a torch\.nn\.Module"):
+        own(build=lambda params, width, depth: "net").build(PARAMS)
+    with pytest.raises(ValueError, match="count returned 3"):
+        own(count=lambda params, prune: 3).count(PARAMS)
+    with pytest.raises(ValueError, match="1-D array of finite numbers"):
+        own(features=lambda params: [float("nan")]).features(PARAMS)
+
+
+def test_default_hyperparameters_are_conditional() -> None:
+    space = own().with_hyperparameters()
+    sgd = space.fix({"optimizer": "sgd"}).default
+    adamw = space.fix({"optimizer": "adamw"}).default
+    assert {"momentum", "nesterov"} <= sgd.keys()
+    assert "beta1" in adamw
+    assert not {"momentum", "nesterov"} & adamw.keys()
+    assert "beta1" not in sgd
+
+
+def test_key_tells_trainings_apart() -> None:
+    space = spaces.chain((1, 8, 8), 10).with_hyperparameters()
+    assert space.key(space.default) != space.key(space.default | {"lr": 0.01})
+    assert space.key(space.default) != space.key(space.default | {"dropout": 0.1})
+
+
+def test_architecture_first_or_hyperparameters_first() -> None:
+    chain = spaces.chain((1, 8, 8), 10)
+    one = chain.fix({"n_layers": 2}).with_hyperparameters().fix({"lr": 0.01})
+    other = chain.with_hyperparameters().fix({"lr": 0.01}).fix({"n_layers": 2})
+    assert one == other
+    assert one.default["lr"] == 0.01
+
+
+def test_drawings_escape_text() -> None:
+    space = Space(ConfigSpace.ConfigurationSpace({"<b>": ["<script>&", "x"]}))
+    drawing = space.draw({"<b>": "<script>&"})
+    texts = [t.text for t in ElementTree.fromstring(drawing).findall(".//{*}text")]
+    assert texts == ["<b>", "<script>&"]
+
+
+def test_source_cannot_be_broken_by_text() -> None:
+    quote = '"""\\'
+    space = spaces.chain((1, 8, 8), 2).with_hyperparameters([ConfigSpace.Categorical("note", [quote, "x"])])
+    compile(space.source(space.default | {"note": quote}), "network.py", "exec")
+
+
+def test_importing_spaces_is_light() -> None:
+    code = (
+        "import sys, spaces; loaded = {'torch', 'ConfigSpace', 'scipy', 'numpy'} & sys.modules.keys(); "
+        "assert not loaded, loaded; space = spaces.chain((1, 8, 8), 10); space.count(space.default); "
+        "assert 'torch' not in sys.modules; assert callable(spaces.chain) and callable(spaces.cell)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_door_promises_what_it_has() -> None:
+    for name in spaces.__all__:
+        assert callable(getattr(spaces, name))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = spaces.nothing

@@ -1,0 +1,298 @@
+"""Conditions, forbidden clauses and priors, compared with ConfigSpace itself and with enumeration."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import ConfigSpace
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from spaces import Space
+
+
+@st.composite
+def finite_spaces(draw: st.DrawFn) -> ConfigSpace.ConfigurationSpace:
+    """Small spaces with conditions, conjunctions and forbidden clauses."""
+    makers = [
+        lambda name: ConfigSpace.Categorical(name, ["a", "b", "c"]),
+        lambda name: ConfigSpace.OrdinalHyperparameter(name, ["s", "m", "l"]),
+        lambda name: ConfigSpace.Integer(name, (1, 3)),
+        lambda name: ConfigSpace.Integer(name, (1, 3), log=True),
+        lambda name: ConfigSpace.Categorical(name, [True, False]),
+    ]
+    parts: list[Any] = [draw(st.sampled_from(makers))(f"h{i}") for i in range(draw(st.integers(2, 5)))]
+    cs = ConfigSpace.ConfigurationSpace()
+    cs.add(parts)
+
+    def literal(child: Any, parent: Any) -> Any:
+        values = list(getattr(parent, "choices", getattr(parent, "sequence", [1, 2, 3])))
+        kinds = [ConfigSpace.EqualsCondition, ConfigSpace.InCondition]
+        if parent.name not in cs.conditional_hyperparameters:
+            # ConfigSpace contradicts itself about being unequal to an inactive parent.
+            kinds.append(ConfigSpace.NotEqualsCondition)
+        if parent.ORDERABLE:
+            kinds += [ConfigSpace.LessThanCondition, ConfigSpace.GreaterThanCondition]
+        kind, value = draw(st.sampled_from(kinds)), draw(st.sampled_from(values))
+        return kind(child, parent, [value] if kind is ConfigSpace.InCondition else value)
+
+    # ConfigSpace mistakes an AND for an OR of the same conditions, so a space has one of them here.
+    join = draw(st.sampled_from([ConfigSpace.AndConjunction, ConfigSpace.OrConjunction]))
+    for i, child in enumerate(parts):
+        how = draw(st.sampled_from(["none", "one", "join"])) if i else "none"
+        parents = [draw(st.sampled_from(parts[:i])) for _ in range(2)] if i else []
+        if how == "one":
+            cs.add(literal(child, parents[0]))
+        elif how != "none" and parents[0] is not parents[1]:
+            cs.add(join(literal(child, parents[0]), literal(child, parents[1])))
+    if draw(st.booleans()):
+        one, two = parts[0], parts[-1]
+        clauses = [
+            ConfigSpace.ForbiddenEqualsClause(h, draw(st.sampled_from(_values(h).tolist())))
+            for h in (one, two)
+        ]
+        clause = ConfigSpace.ForbiddenAndConjunction(*clauses)
+        try:
+            cs.add(clause)
+        except (
+            ConfigSpace.ForbiddenValueError
+        ):  # it would forbid the default, which ConfigSpace does not allow
+            assume(False)
+    return cs
+
+
+def _values(hyperparameter: Any) -> np.ndarray[Any, Any]:
+    return np.array(list(getattr(hyperparameter, "choices", getattr(hyperparameter, "sequence", [1, 2, 3]))))
+
+
+def _texts(configurations: Any) -> set[str]:
+    return {json.dumps(c, sort_keys=True) for c in configurations}
+
+
+@settings(max_examples=60, deadline=None)
+@given(finite_spaces())
+def test_every_sample_of_configspace_is_enumerated(cs: ConfigSpace.ConfigurationSpace) -> None:
+    space = Space(cs)
+    everything = _texts(space.enumerate())
+    assert len(everything) <= space.size
+    for configuration in cs.sample_configuration(30):
+        plain = {k: v.item() if hasattr(v, "item") else v for k, v in dict(configuration).items()}
+        assert json.dumps(space.validate(plain), sort_keys=True) in everything
+
+
+@settings(max_examples=60, deadline=None)
+@given(finite_spaces())
+def test_what_is_enumerated_is_valid_to_configspace(cs: ConfigSpace.ConfigurationSpace) -> None:
+    for params in list(Space(cs).enumerate())[:40]:
+        ConfigSpace.Configuration(cs, values=params).check_valid_configuration()
+
+
+@settings(max_examples=100, deadline=None)
+@given(finite_spaces(), st.data())
+def test_fix_keeps_exactly_the_configurations_that_agree(
+    cs: ConfigSpace.ConfigurationSpace, data: st.DataObject
+) -> None:
+    space = Space(cs)
+    everything = list(space.enumerate())
+    chosen = data.draw(st.sampled_from(everything))
+    names = data.draw(st.lists(st.sampled_from(sorted(chosen)), min_size=1, max_size=2, unique=True))
+    values = {name: chosen[name] for name in names}
+    narrow = space.fix(values)
+    agree = [p for p in everything if all(p.get(n, v) == v for n, v in values.items())]
+    assert _texts(narrow.enumerate()) == _texts(agree)
+    assert json.dumps(narrow.default, sort_keys=True) in _texts(agree)
+    again = Space.from_dict(json.loads(json.dumps(narrow.to_dict())))
+    assert _texts(again.enumerate()) == _texts(agree)
+
+
+@settings(max_examples=40, deadline=None)
+@given(finite_spaces(), st.integers(0, 2**31))
+def test_encode_and_json_lose_nothing(cs: ConfigSpace.ConfigurationSpace, seed: int) -> None:
+    space = Space(cs)
+    rng = np.random.default_rng(seed)
+    samples = space.sample(20, rng)
+    again = Space.from_dict(json.loads(json.dumps(space.to_dict())))
+    assert np.array_equal(
+        space.encode(samples), again.encode(json.loads(json.dumps(samples))), equal_nan=True
+    )
+
+
+RELATIONS = [
+    (ConfigSpace.ForbiddenLessThanRelation, lambda a, b: a < b),
+    (ConfigSpace.ForbiddenLessThanEqualsRelation, lambda a, b: a <= b),
+    (ConfigSpace.ForbiddenEqualsRelation, lambda a, b: a == b),
+    (ConfigSpace.ForbiddenGreaterThanRelation, lambda a, b: a > b),
+    (ConfigSpace.ForbiddenGreaterThanEqualsRelation, lambda a, b: a >= b),
+]
+
+
+@pytest.mark.parametrize(("relation", "holds"), RELATIONS, ids=lambda r: getattr(r, "__name__", ""))
+def test_forbidden_relations(relation: Any, holds: Any) -> None:
+    allowed = [(a, b) for a in (1, 2, 3) for b in (1, 2, 3) if not holds(a, b)]
+    cs = ConfigSpace.ConfigurationSpace()
+    a, b = (
+        ConfigSpace.Integer(name, (1, 3), default=default)
+        for name, default in zip("ab", allowed[0], strict=True)
+    )
+    cs.add(a, b, relation(a, b))
+    space = Space(cs)
+    assert {(p["a"], p["b"]) for p in space.enumerate()} == set(allowed)
+    assert {(p["a"], p["b"]) for p in space.sample(200, np.random.default_rng(0))} == set(allowed)
+    fixed = space.fix({"a": allowed[-1][0]})
+    assert {(p["a"], p["b"]) for p in fixed.enumerate()} == {v for v in allowed if v[0] == allowed[-1][0]}
+
+
+@pytest.mark.parametrize(
+    ("clause", "forbidden"),
+    [
+        (lambda h: ConfigSpace.ForbiddenLessThanClause(h, 3), {1, 2}),
+        (lambda h: ConfigSpace.ForbiddenLessThanEqualsClause(h, 3), {1, 2, 3}),
+        (lambda h: ConfigSpace.ForbiddenGreaterThanClause(h, 3), {4, 5}),
+        (lambda h: ConfigSpace.ForbiddenGreaterThanEqualsClause(h, 4), {4, 5}),
+        (lambda h: ConfigSpace.ForbiddenInClause(h, [1, 5]), {1, 5}),
+        (
+            lambda h: ConfigSpace.ForbiddenOrConjunction(
+                ConfigSpace.ForbiddenEqualsClause(h, 1), ConfigSpace.ForbiddenInClause(h, [2])
+            ),
+            {1, 2},
+        ),
+    ],
+)
+def test_forbidden_clauses(clause: Any, forbidden: set[int]) -> None:
+    cs = ConfigSpace.ConfigurationSpace()
+    n = ConfigSpace.Integer("n", (1, 5), default=min({1, 2, 3, 4, 5} - forbidden))
+    cs.add(n, clause(n))
+    space = Space.from_dict(json.loads(json.dumps(Space(cs).to_dict())))
+    assert {p["n"] for p in space.enumerate()} == {1, 2, 3, 4, 5} - forbidden
+    with pytest.raises(ValueError, match="forbidden by the clause"):
+        space.validate({"n": min(forbidden)})
+    with pytest.raises(ValueError, match="forbidden clause excludes"):
+        space.fix({"n": min(forbidden)})
+
+
+def test_clauses_that_leave_little_are_sampled_in_batches() -> None:
+    cs = ConfigSpace.ConfigurationSpace()
+    parts = [ConfigSpace.Integer(f"h{i}", (0, 9), default=0) for i in range(3)]
+    cs.add(parts, [ConfigSpace.ForbiddenGreaterThanClause(h, 0) for h in parts])
+    samples = Space(cs).sample(50, np.random.default_rng(0))  # one draw in a thousand is allowed
+    assert samples == [{"h0": 0, "h1": 0, "h2": 0}] * 50
+
+
+def test_clauses_that_leave_next_to_nothing_say_so() -> None:
+    cs = ConfigSpace.ConfigurationSpace()
+    parts = [ConfigSpace.Integer(f"h{i}", (0, 99), default=0) for i in range(4)]
+    cs.add(parts, [ConfigSpace.ForbiddenGreaterThanClause(h, 0) for h in parts])
+    with pytest.raises(ValueError, match="too few to search"):
+        Space(cs).sample(5, np.random.default_rng(0))
+
+
+def test_weights_and_priors_are_respected() -> None:
+    cs = ConfigSpace.ConfigurationSpace()
+    cs.add(
+        ConfigSpace.Categorical("op", ["rare", "often"], weights=[0.1, 0.9]),
+        ConfigSpace.Float("x", (0.0, 1.0), distribution=ConfigSpace.Normal(0.8, 0.05)),
+        ConfigSpace.Float("lr", (1e-5, 1.0), log=True),
+    )
+    samples = Space(cs).sample(4000, np.random.default_rng(0))
+    assert np.mean([p["op"] == "often" for p in samples]) == pytest.approx(0.9, abs=0.02)
+    assert np.mean([p["x"] for p in samples]) == pytest.approx(0.8, abs=0.01)
+    assert np.mean(np.log10([p["lr"] for p in samples])) == pytest.approx(-2.5, abs=0.1)
+
+
+def test_encoding_scales_numbers_and_orders() -> None:
+    cs = ConfigSpace.ConfigurationSpace()
+    cs.add(
+        ConfigSpace.Float("lr", (1e-4, 1e-2), log=True),
+        ConfigSpace.Integer("n", (1, 5)),
+        ConfigSpace.OrdinalHyperparameter("size", [16, 32, 64]),
+        ConfigSpace.Categorical("op", ["a", "b"]),
+        ConfigSpace.Constant("c", 1),
+    )
+    space = Space(cs)
+    row = dict(
+        zip(
+            space.encode_names,
+            space.encode([{"lr": 1e-3, "n": 2, "size": 64, "op": "b", "c": 1}])[0],
+            strict=True,
+        )
+    )
+    assert row == {"lr": pytest.approx(0.5), "n": 0.25, "size": 1.0, "op=a": 0.0, "op=b": 1.0}
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("value", [1, 5, 64])
+def test_a_number_never_mutates_to_itself(log: bool, value: int) -> None:
+    space = Space(ConfigSpace.ConfigurationSpace({"n": ConfigSpace.Integer("n", (1, 64), log=log)}))
+    values = {p["n"] for p in space.neighbours({"n": value}, np.random.default_rng(0), 300)}
+    assert value not in values
+    assert values <= set(range(1, 65))
+    assert len(values) > 5
+
+
+def test_true_is_not_one() -> None:
+    space = Space(
+        ConfigSpace.ConfigurationSpace(
+            {"flag": ConfigSpace.Categorical("flag", [True, False]), "n": ConfigSpace.Integer("n", (0, 1))}
+        )
+    )
+    assert space.validate({"flag": np.True_, "n": 1.0}) == {"flag": True, "n": 1}
+    with pytest.raises(ValueError, match="flag=1"):
+        space.validate({"flag": 1, "n": 1})
+    with pytest.raises(ValueError, match="n=True"):
+        space.validate({"flag": True, "n": True})
+
+
+def test_errors_name_value_rule_and_remedy() -> None:
+    cs = ConfigSpace.ConfigurationSpace()
+    kind, momentum = (
+        ConfigSpace.Categorical("optimizer", ["sgd", "adamw"]),
+        ConfigSpace.Float("momentum", (0.5, 0.9)),
+    )
+    cs.add(kind, momentum, ConfigSpace.EqualsCondition(momentum, kind, "sgd"))
+    space = Space(cs)
+    with pytest.raises(ValueError, match=r"momentum=2\.0: must lie in \[0\.5, 0\.9\]"):
+        space.validate({"optimizer": "sgd", "momentum": 2.0})
+    with pytest.raises(ValueError, match="inactive here"):
+        space.validate({"optimizer": "adamw", "momentum": 0.7})
+    with pytest.raises(ValueError, match="Did you mean 'momentum'"):
+        space.validate({"optimizer": "sgd", "momentun": 0.7})
+    with pytest.raises(ValueError, match="inactive for good"):
+        space.fix({"optimizer": "adamw", "momentum": 0.7})
+    with pytest.raises(ValueError, match="must not be negative"):
+        space.sample(-1, np.random.default_rng(0))
+
+
+def test_fix_removes_what_can_never_be_active_and_its_children() -> None:
+    cs = ConfigSpace.ConfigurationSpace()
+    a, b, c = (ConfigSpace.Categorical(n, ["x", "y"]) for n in "abc")
+    cs.add(a, b, c, ConfigSpace.EqualsCondition(b, a, "x"), ConfigSpace.EqualsCondition(c, b, "x"))
+    assert Space(cs).fix({"a": "y"}).names == ("a",)
+    always = Space(cs).fix({"a": "x", "b": "x"})
+    assert len(always.configuration_space.conditions) == 0
+    # b is fixed but not always there: c follows it.
+    sometimes = Space(cs).fix({"b": "x"})
+    assert sorted(map(sorted, sometimes.enumerate())) == [["a"], ["a", "b", "c"], ["a", "b", "c"]]
+    assert isinstance(sometimes.configuration_space["b"], ConfigSpace.Constant)
+
+
+def test_a_space_of_many_hyperparameters_stays_quick_to_build() -> None:
+    space = Space(ConfigSpace.ConfigurationSpace({f"h{i}": (0.0, 1.0) for i in range(301)}))
+    assert space.encode(space.sample(1000, np.random.default_rng(0))).shape == (1000, 301)
+
+
+def test_choices_that_are_objects_cannot_be_stored() -> None:
+    space = Space(ConfigSpace.ConfigurationSpace({"f": ConfigSpace.Categorical("f", [max, min])}))
+    with pytest.raises(ValueError, match="cannot be written as JSON"):
+        space.to_dict()
+
+
+def test_not_a_space() -> None:
+    with pytest.raises(ValueError, match=r"must be a ConfigSpace\.ConfigurationSpace"):
+        Space({"lr": (0.0, 1.0)})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="not the description of a space"):
+        Space.from_dict({"lr": 1})
+    with pytest.raises(ValueError, match="must be a function"):
+        Space(ConfigSpace.ConfigurationSpace({"a": (0, 1)}), build="net")  # type: ignore[arg-type]

@@ -77,6 +77,7 @@ def assemble(
     Raises:
         ValueError: if images or labels are not what they must be; the message names the part.
     """
+    parts = {part: parts[part] for part in ("train", "val", "test") if part in parts}
     images, found = {}, {}
     for part, (X, y) in parts.items():
         images[part] = check_images(X, f"{name}: {part} images")

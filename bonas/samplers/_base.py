@@ -87,7 +87,7 @@ def settings(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in data.items() if name != "name"}
 
 
-def at_least(name: str, value: float, least: float, usual: float) -> None:
-    """Raise the usual ValueError unless ``value`` is a number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
-        raise ValueError(f"{name}={value!r}: must be a number of at least {least}. The default is {usual}.")
+def at_least(name: str, value: int, least: int, usual: int) -> None:
+    """Raise the usual ValueError unless ``value`` is a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name}={value!r}: must be a whole number from {least}. The default is {usual}.")

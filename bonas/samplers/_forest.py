@@ -48,13 +48,13 @@ class ForestSampler:
     def __init__(
         self,
         *,
-        n_initial: int = 10,
+        n_initial: int = 5,
         n_trees: int = 32,
         n_incumbents: int = 5,
         random_fraction: float = 0.1,
         seed: int | None = None,
     ) -> None:
-        at_least("n_initial", n_initial, 1, 10)
+        at_least("n_initial", n_initial, 1, 5)
         at_least("n_trees", n_trees, 2, 32)
         at_least("n_incumbents", n_incumbents, 1, 5)
         if not 0 <= random_fraction <= 1:
@@ -95,9 +95,10 @@ class ForestSampler:
         candidates = self._candidates(space, incumbents, rng)
         mean, std = model.predict(candidates)
         value = log_expected_improvement(mean, std, float(model.beliefs[order[0]]))
-        for i in np.argsort(-value, kind="stable").tolist():
-            if space.key(candidates[i]) not in seen:
-                return candidates[i]
+        for i in np.argsort(-value, kind="stable"):
+            candidate = candidates[int(i)]
+            if space.key(candidate) not in seen:
+                return candidate
         return draw_new(space, seen, rng)
 
     def posterior(
@@ -134,7 +135,7 @@ class ForestSampler:
         self, space: Space, incumbents: Sequence[dict[str, Any]], rng: np.random.Generator
     ) -> list[dict[str, Any]]:
         """Mutations of the incumbents and prior draws, each configuration once, in a repeatable order."""
-        drawn = [params for incumbent in incumbents for params in space.neighbours(incumbent, rng, _MUTATIONS)]
+        drawn = [mutant for params in incumbents for mutant in space.neighbours(params, rng, _MUTATIONS)]
         if drawn:
             for i in rng.integers(len(drawn), size=_AGAIN):
                 drawn += space.neighbours(drawn[i], rng, _FURTHER)

@@ -83,7 +83,7 @@ class OptunaSampler:
         self.settings = dict(settings or {})
         self._name = sampler if isinstance(sampler, str) else None
         self._sampler = _made(sampler, self.settings)
-        self._distributions: _Distributions | None = None
+        self._distributions: Distributions | None = None
 
     def __repr__(self) -> str:
         shown = repr(self._name) if self._name else f"{type(self._sampler).__name__}(...)"
@@ -139,13 +139,13 @@ class OptunaSampler:
                     return params
         return draw_new(space, seen, rng)
 
-    def _of(self, space: Space) -> _Distributions:
+    def _of(self, space: Space) -> Distributions:
         if self._distributions is None or self._distributions.space is not space:
-            self._distributions = _Distributions(space)
+            self._distributions = Distributions(space)
         return self._distributions
 
     def _freeze(
-        self, view: StudyView, trial: TrialRecord, distributions: _Distributions, at: int
+        self, view: StudyView, trial: TrialRecord, distributions: Distributions, at: int
     ) -> FrozenTrial:
         params, of = distributions.internal(trial.params)
         values: list[float] | None = [trial.values.get(name, np.nan) for name in view.metric_names]
@@ -208,7 +208,7 @@ class _Choices:
         return value if self.values is None else self.values[int(value)]
 
 
-class _Distributions:
+class Distributions:
     """The parameters of a space as Optuna distributions, in an order in which parents come first."""
 
     def __init__(self, space: Space) -> None:

@@ -1,0 +1,91 @@
+"""Published tables, read from the folder that BONAS_BENCHMARKS names; knows their formats, no search methods.
+
+A table holds the outcome of training every network of a space, so that searching costs milliseconds. The
+tables are not part of this project; without them the benchmarks say so and stop.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VARIABLE = "BONAS_BENCHMARKS"
+
+
+class SkippedError(Exception):
+    """The tables are not here; the message says what to set."""
+
+
+def folder(name: str) -> Path:
+    """The folder of one table.
+
+    Raises:
+        SkippedError: if the variable is not set or names no folder that holds the table.
+    """
+    root = os.environ.get(VARIABLE)
+    if not root:
+        raise SkippedError(f"skipped: set {VARIABLE} to the folder that holds the published tables.")
+    path = Path(root) / name
+    if not path.is_dir():
+        raise SkippedError(f"skipped: {path} is missing. Set {VARIABLE} to the folder that holds {name}.")
+    return path
+
+
+@dataclass(frozen=True)
+class NasBench201:
+    """NAS-Bench-201 (Dong and Yang 2020): validation accuracy of 15,625 cells, each trained 200 epochs.
+
+    Rows are cells, trained two or three times with different seeds.
+    """
+
+    datasets: tuple[str, ...]
+    accuracy: np.ndarray
+    """Percent, shape (cells, data sets, seeds); NaN where a third seed was not trained."""
+    parameters: np.ndarray
+    """Counted by the authors, in millions, shape (cells, data sets)."""
+    operations: np.ndarray
+    """Index into ``OPERATIONS`` for edges 1←0, 2←0, 2←1, 3←0, 3←1, 3←2, shape (cells, 6)."""
+
+    OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+
+    def __post_init__(self) -> None:
+        index = {tuple(row): i for i, row in enumerate(self.operations.tolist())}
+        object.__setattr__(self, "_index", index)
+        object.__setattr__(self, "_mean", np.nanmean(self.accuracy, axis=2, dtype=np.float64))
+
+    def row(self, params: Mapping[str, Any]) -> int:
+        """The row of a cell given as ``edge0`` … ``edge5``."""
+        row: int = self._index[tuple(self.OPERATIONS.index(params[f"edge{k}"]) for k in range(6))]  # type: ignore[attr-defined]
+        return row
+
+    def regret(self, rows: np.ndarray, dataset: int) -> np.ndarray:
+        """Percentage points of mean accuracy between the best cell and each of ``rows``."""
+        mean: np.ndarray = self._mean[:, dataset]  # type: ignore[attr-defined]
+        return mean.max() - mean[rows]
+
+    def observe(self, row: int, dataset: int, rng: np.random.Generator) -> float:
+        """The accuracy of one training run, its seed drawn."""
+        runs = self.accuracy[row, dataset]
+        return float(rng.choice(runs[np.isfinite(runs)]))
+
+
+def nasbench201() -> NasBench201:
+    """The table of NAS-Bench-201.
+
+    Raises:
+        SkippedError: if it is not here.
+    """
+    with np.load(folder("nasbench201_12_200") / "table.npz", allow_pickle=False) as table:
+        return NasBench201(
+            datasets=("cifar10", "cifar100", "ImageNet16-120"),
+            accuracy=table["val_acc_200"],
+            parameters=table["params_m"],
+            operations=table["ops"],
+        )

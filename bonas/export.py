@@ -52,7 +52,7 @@ def load(folder=None, device="cpu"):
 
 _PREPARE = '''
 
-# What the network was trained on: pixel values in [0, 1], then (x - MEAN) / STD for each channel.
+# The network sees (pixel - MEAN) / STD for each channel, pixels in the scale of the images it was trained on.
 INPUT_SHAPE = {input_shape}
 MEAN = {mean}
 STD = {std}
@@ -60,11 +60,9 @@ CLASSES = {classes}
 
 
 def prepare(images):
-    """Images as the network expects them: uint8 in 0..255, or floats in [0, 1], of shape (n, c, h, w)."""
-    x = images.float() / 255 if images.dtype == torch.uint8 else images.float()
-    mean = torch.tensor(MEAN, device=x.device).view(1, -1, 1, 1)
-    std = torch.tensor(STD, device=x.device).view(1, -1, 1, 1)
-    return (x - mean) / std
+    """Images of shape (n, c, h, w), in the scale of the training images, as the network expects them."""
+    mean, std = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (MEAN, STD))
+    return (images.float() - mean) / std
 
 
 @torch.no_grad()
@@ -109,8 +107,8 @@ def export(
         state_dict: its weights.
         configuration: what is worth knowing about it, JSON-ready; goes to ``configuration.json``.
         preparation: how images become inputs: ``input_shape`` (c, h, w), ``mean`` and ``std`` (one number
-            a channel) and ``classes`` (names). With it ``network.py`` also offers ``prepare`` and
-            ``predict``.
+            a channel, in the scale of the images) and ``classes`` (names). With it ``network.py`` also
+            offers ``prepare`` and ``predict``.
 
     Raises:
         ValueError: if ``folder`` is a file, or the weights are not tensors.

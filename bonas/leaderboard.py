@@ -270,9 +270,16 @@ def table(study: StudyLike, top: int = 10) -> Table:
 
 def text_table(study: StudyLike, top: int = 10) -> list[str]:
     """The leaderboard as aligned lines of plain text, never cut."""
-    lines = [columns(study), *rows(study, top)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+    headings = columns(study)
+    right = [name in numeric(study) for name in headings]
+    lines = [headings, *rows(study, top)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in lines
+    ]
 
 
 def print_table(study: StudyLike, top: int = 10, file: IO[str] | None = None) -> None:

@@ -15,7 +15,7 @@ from fidelity.records import TrialState
 if TYPE_CHECKING:
     from bonas.leaderboard import StudyLike
 
-__all__ = ["plot_learning_curves", "plot_optimization_history"]
+__all__ = ["plot_learning_curves", "plot_optimization_history", "plot_study"]
 
 # One accent for the winner, one dark line for the hand-written default, the rest recedes. The colours
 # keep their contrast on white for the common kinds of colour blindness (blue against orange).
@@ -28,10 +28,13 @@ _INK = "#222222"
 _SOFT = "#5c6670"
 
 
-def _figure(title: str, subtitle: str, x: str) -> tuple[Any, Any]:
+def _canvas(width: float = 7.2) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 4.2), dpi=120, layout="constrained", facecolor="white")
+    return Figure(figsize=(width, 4.2), dpi=120, layout="constrained", facecolor="white")
+
+
+def _plot(figure: Any, title: str, subtitle: str, x: str) -> Any:
     axes = figure.add_subplot()
     axes.set_facecolor("white")
     axes.set_title(title, loc="left", fontsize=12, color=_INK, fontweight="bold", pad=22)
@@ -45,7 +48,20 @@ def _figure(title: str, subtitle: str, x: str) -> tuple[Any, Any]:
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color("#9aa4ae")
-    return figure, axes
+    return axes
+
+
+def plot_study(study: Any, metric: str | None = None) -> Any:
+    """History and learning curves side by side (see the two functions), as one ``Figure``.
+
+    Raises:
+        ValueError: if the study has no such metric.
+    """
+    figure = _canvas(14.4)
+    left, right = figure.subfigures(1, 2)
+    _draw_history(left, study, metric)
+    _draw_curves(right, study, metric)
+    return figure
 
 
 def _metric(study: StudyLike, metric: str | None) -> tuple[str, str]:
@@ -119,10 +135,17 @@ def plot_optimization_history(study: Any, metric: str | None = None) -> Any:
     Raises:
         ValueError: if the study has no such metric.
     """
+    figure = _canvas()
+    _draw_history(figure, study, metric)
+    return figure
+
+
+def _draw_history(figure: Any, study: Any, metric: str | None) -> None:
     metric, direction = _metric(study, metric)
     sign = 1.0 if direction == "maximize" else -1.0
     points = _history(study, metric)
-    figure, axes = _figure(
+    axes = _plot(
+        figure,
         "Optimization history",
         f"{len(study.trials)} trials, spent {study.spent:.3g} {cost_unit(study.axes)}",
         f"cost so far ({cost_unit(study.axes)})",
@@ -167,7 +190,6 @@ def plot_optimization_history(study: Any, metric: str | None = None) -> Any:
     _legend(figure, axes)
     if not points:
         _nothing(axes, "nothing observed yet")
-    return figure
 
 
 def _history(study: Any, metric: str) -> list[tuple[float, float, bool, int]]:
@@ -205,10 +227,17 @@ def plot_learning_curves(study: StudyLike, metric: str | None = None) -> Any:
     Raises:
         ValueError: if the study has no such metric.
     """
+    figure = _canvas()
+    _draw_curves(figure, study, metric)
+    return figure
+
+
+def _draw_curves(figure: Any, study: StudyLike, metric: str | None) -> None:
     metric, direction = _metric(study, metric)
     rated = [t for t in study.trials if last_observation(t) is not None]
     n_full = sum(t.state == TrialState.COMPLETE for t in rated)
-    figure, axes = _figure(
+    axes = _plot(
+        figure,
         "Learning curves",
         f"{len(rated)} trials, {n_full} of them at full fidelity",
         "epochs trained",
@@ -247,7 +276,6 @@ def plot_learning_curves(study: StudyLike, metric: str | None = None) -> Any:
     _legend(figure, axes)
     if not rated:
         _nothing(axes, "nothing observed yet")
-    return figure
 
 
 def _label(role: str, full: bool, trial: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from bonas.study import Study
     from fidelity.axes import Axes
     from fidelity.data import Data
+    from fidelity.training import TrainOn
     from spaces import Space
 
 SPACES = ("chain", "nas_bench_201")
@@ -48,18 +50,21 @@ def run(arguments: argparse.Namespace) -> int:
     objective = bonas.train_on(data)
     board = Leaderboard(study, **limits)
     clock = time.monotonic()
+    searched = None
     try:
         with board:
             watched = board.watch(objective) if arguments.jobs == 1 else objective
             study.optimize(watched, **limits, n_jobs=arguments.jobs, callbacks=[board])
-        seconds = time.monotonic() - clock
+        searched = _note_seconds(study, time.monotonic() - clock)
         board.print_final()
-        print(f"\nSearched for {format_seconds(seconds)}: {states(study)}", flush=True)
-        return _afterwards(arguments, study, folder, data, objective, seconds)
+        print(f"\nSearched for {format_seconds(searched)} in all: {states(study)}", flush=True)
+        _afterwards(arguments, study, folder, objective, searched)
+        return 0
     except KeyboardInterrupt:
-        print(
-            f"\nInterrupted after {format_seconds(time.monotonic() - clock)}. Nothing is lost: {states(study)}"
-        )
+        if searched is None:
+            _note_seconds(study, time.monotonic() - clock)
+        took = format_seconds(time.monotonic() - clock)
+        print(f"\nInterrupted after {took}. Nothing is lost: {states(study)}")
         print(f"Go on with: {_again(arguments, folder)}")
         return INTERRUPTED
     except ValueError:
@@ -165,9 +170,13 @@ def _open(
 
     space = _space(settings, data)
     sampler = None if arguments.sampler is None else samplers.get(SAMPLERS[arguments.sampler])
-    scheduler = {"full": FullFidelity, "successive-halving": SuccessiveHalving, None: lambda: None}[
-        arguments.scheduler
-    ]()
+    match arguments.scheduler:
+        case "full":
+            scheduler: FullFidelity | SuccessiveHalving | None = FullFidelity()
+        case "successive-halving":
+            scheduler = SuccessiveHalving()
+        case _:
+            scheduler = None
     constraints = {
         name: bound
         for name, bound in (("parameters", arguments.max_parameters), ("macs", arguments.max_macs))
@@ -203,7 +212,8 @@ def _open(
 def _describe(data: Data) -> str:
     c, h, w = data.input_shape
     counts = ", ".join(f"{len(getattr(data, part)):,} {part}" for part in ("train", "val", "test"))
-    return f"Data     {data.name}: images of {h}×{w} pixels, {c} channel{'s' * (c > 1)}, {data.n_classes} classes; {counts}"
+    images = f"images of {h}×{w} pixels, {c} channel{'s' * (c > 1)}, {data.n_classes} classes"
+    return f"Data     {data.name}: {images}; {counts}"
 
 
 def _opening(study: Study, folder: StudyFolder, going_on: bool) -> str:
@@ -214,23 +224,71 @@ def _opening(study: Study, folder: StudyFolder, going_on: bool) -> str:
     return f"{space}\nStudy    {folder.path} ({verb})"
 
 
-def _again(arguments: argparse.Namespace, folder: StudyFolder) -> str:
-    words = ["bonas search --study", str(folder.path)]
-    for option in ("n_trials", "budget", "timeout"):
-        value = getattr(arguments, option)
+def _again(arguments: argparse.Namespace, folder: StudyFolder, more: int = 1) -> str:
+    """The command that goes on; totals that may be used up are given ``more`` times over."""
+    words = ["bonas search --study", shlex.quote(str(folder.path))]
+    for option, value in _limits(arguments).items():
         if value is not None:
-            words.append(f"--{option.replace('_', '-')} {value:g}")
+            factor = 1 if option == "timeout" else more
+            words.append(f"--{option.replace('_', '-')} {value * factor:g}")
     return " ".join(words)
+
+
+def _note_seconds(study: Study, seconds: float) -> float:
+    """Add to the seconds this study was searched for, over all its runs, and return them."""
+    total = float(study.attrs.get("search_seconds", 0.0)) + seconds
+    study.set_attr("search_seconds", total)
+    return total
+
+
+def _baseline(objective: TrainOn, seconds: float) -> tuple[str, float, int, str]:
+    """The hand-written network after as many seconds, as a row of the comparison."""
+    import torch
+
+    from bonas.leaderboard import format_seconds
+    from fidelity.baseline import train_baseline
+
+    print(f"Training a hand-written network for the same {format_seconds(seconds)}", flush=True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    made = train_baseline(objective.data, seconds, device=device)
+    how = f"{format_seconds(made.seconds)}, {made.epochs} epochs"
+    return "three convolutions written by hand", made.test_accuracy, made.parameters, how
 
 
 def _afterwards(
     arguments: argparse.Namespace,
     study: Study,
     folder: StudyFolder,
-    data: Data,
-    objective: Any,
+    objective: TrainOn,
     seconds: float,
-) -> int:
+) -> None:
+    """Retrain, compare and export what the search found, and say where it lies and how to go on."""
     from bonas.cli import winner
+    from bonas.leaderboard import best_line, format_seconds
 
-    return 0
+    chosen = winner.find(study)
+    print(f"Winner   {best_line(study, chosen.trial)}", flush=True)
+    if not arguments.no_retrain:
+        print("Retraining the winner on train and validation data", flush=True)
+        chosen = winner.retrain(study, objective, chosen.trial)
+        took = f"search {format_seconds(seconds)} + retrain {format_seconds(chosen.seconds)}"
+        assert chosen.test_accuracy is not None
+        rows = [
+            (
+                f"found by the search (trial {chosen.trial.number})",
+                chosen.test_accuracy,
+                winner.parameters(study, chosen.trial),
+                took,
+            )
+        ]
+        if arguments.baseline:
+            rows.append(_baseline(objective, seconds + chosen.seconds))
+        print()
+        print("\n".join(winner.comparison(rows)))
+    print()
+    if arguments.export is not None:
+        print(f"Result   {winner.said(winner.export(study, chosen, objective, arguments.export))}")
+    else:
+        print(f"Result   bonas best {shlex.quote(str(folder.path))} --export FOLDER")
+    print(f"Look     bonas show {shlex.quote(str(folder.path))} --html report.html")
+    print(f"Go on    {_again(arguments, folder, more=2)}")

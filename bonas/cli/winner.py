@@ -1,17 +1,17 @@
-"""The winner of a search: retrain it, set it beside a hand-written network, export it, and say so in print."""
+"""The winner of a search: retrained, set beside a hand-written network, exported; knows no searching."""
 
 from __future__ import annotations
 
 import time
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bonas.export import Exported
     from bonas.study import Study
     from bonas.trial import FrozenTrial
-    from fidelity.data import Data
+    from fidelity.training import TrainOn
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +29,73 @@ class Winner:
         return self.trial.user_attrs.get("test_accuracy") if self.retrained else None
 
 
-def find(study: Study, objective: Any = None) -> Winner:
-    """The recommended trial; with an objective retrained on train and validation data, and tested once.
+def find(study: Study) -> Winner:
+    """The recommended trial with the weights the search left.
 
     Raises:
         ValueError: if no trial has a value.
     """
     with warnings.catch_warnings():
-        # Said in print instead: at which fidelity the winner was evaluated stands beside it.
+        # That nothing is complete yet is said in print: the fidelity of the winner stands beside it.
         warnings.simplefilter("ignore", UserWarning)
-        trial = study.recommend()
-    if objective is None:
-        return Winner(trial, retrained=False)
+        return Winner(study.recommend(), retrained=False)
+
+
+def retrain(study: Study, objective: TrainOn, trial: FrozenTrial) -> Winner:
+    """The trial trained from scratch on train and validation data, and tested once."""
     clock = time.monotonic()
     again = study.retrain(objective, trial)
     return Winner(again, retrained=True, seconds=time.monotonic() - clock)
+
+
+def export(study: Study, winner: Winner, objective: TrainOn, folder: str) -> Exported:
+    """Write the winner so that it can be used with torch alone (see :mod:`bonas.export`)."""
+    import bonas
+    from bonas.export import export as write
+    from bonas.leaderboard import last_observation
+
+    trial, data = winner.trial, objective.data
+    last = last_observation(trial)
+    assert last is not None  # a winner has a value
+    at = last.fidelity
+    count = study.space.count(trial.params)
+    normalisation = {"mean": objective.mean, "std": objective.std}
+    configuration = {
+        "bonas": bonas.__version__,
+        "study": study.study_name,
+        "trial": trial.number,
+        "params": trial.params,
+        "width": at.width,
+        "depth": at.depth,
+        "parameters": count.parameters,
+        "macs": count.macs,
+        "data": {"name": data.name, "split_seed": data.seed, "resolution": at.resolution},
+        "normalisation": normalisation,
+        "trained_on": "train and val" if winner.retrained else "train",
+        "epochs": last.epoch,
+        "test_accuracy": winner.test_accuracy,
+        "validation": None if winner.retrained else dict(last.values),
+    }
+    preparation = normalisation | {"input_shape": data.input_shape, "classes": data.class_names}
+    source = study.space.source(trial.params, width=at.width, depth=at.depth)
+    return write(folder, source, trial.load_model().state_dict(), configuration, preparation)
+
+
+def comparison(rows: list[tuple[str, float, int, str]]) -> list[str]:
+    """Test accuracies side by side: name, accuracy, parameters and how it was trained, one line each."""
+    width = max(len(name) for name, *_ in rows)
+    lines = [f"{'':{width}}  test accuracy  parameters"]
+    for name, accuracy, parameters, how in rows:
+        lines.append(f"{name:{width}}  {100 * accuracy:11.2f} %  {parameters:10,}  {how}")
+    return lines
+
+
+def said(exported: Exported) -> str:
+    """Where an export lies."""
+    names = ", ".join(p.name for p in (exported.source, exported.weights, exported.configuration))
+    return f"{exported.folder} ({names})"
+
+
+def parameters(study: Study, trial: Any) -> int:
+    """How many parameters the trial's network has."""
+    return int(study.space.count(trial.params).parameters)

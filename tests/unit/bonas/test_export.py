@@ -65,7 +65,7 @@ def test_the_folder_gives_the_same_outputs_with_torch_alone(tmp_path: Path) -> N
     network = scope["Network"]()  # type: ignore[operator]
     network.load_state_dict(state)
     images = (torch.arange(32) % 251).to(torch.uint8).reshape(2, 1, 4, 4)
-    expected = network.eval()((images.float() / 255 - 0.25) / 0.5)
+    expected = network.eval()((images.float() - 0.25) / 0.5)
     printed = run(
         tmp_path / "out",
         "import network, torch; n = network.load(); "

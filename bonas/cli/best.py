@@ -1,0 +1,47 @@
+"""``bonas best``: prints the winner of a study, retrains it, exports it; never searches."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from bonas.cli.folder import check_device, choose_device, load_data, open_folder
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the best trial; retrain and export it as far as asked."""
+    choose_device(arguments.device)
+    folder = open_folder(arguments.study)
+    study = folder.load()
+    from bonas.cli import winner
+    from bonas.leaderboard import best_line, format_seconds
+
+    chosen = winner.find(study)
+    print(best_line(study, chosen.trial))
+    for name, value in sorted(chosen.trial.params.items()):
+        print(f"  {name} = {value}")
+    if not arguments.retrain and arguments.export is None:
+        return 0
+
+    settings = folder.settings()
+    if settings is None:
+        raise ValueError(
+            f"{folder.path}: was not made by `bonas search`, so its data are unknown here. "
+            "Use study.retrain(objective) and study.best_trial.load_model() in Python."
+        )
+    if arguments.data_dir is not None:
+        settings = replace(settings, data_dir=str(Path(arguments.data_dir).expanduser().absolute()))
+    import bonas
+
+    objective = bonas.train_on(load_data(settings))
+    check_device(arguments.device)
+    if arguments.retrain:
+        print("Retraining on train and validation data", flush=True)
+        chosen = winner.retrain(study, objective, chosen.trial)
+        accuracy = chosen.test_accuracy
+        assert accuracy is not None
+        print(f"Test accuracy {100 * accuracy:.2f} % after {format_seconds(chosen.seconds)}")
+    if arguments.export is not None:
+        print(f"Result   {winner.said(winner.export(study, chosen, objective, arguments.export))}")
+    return 0

@@ -1,0 +1,76 @@
+"""``bonas show``: a study as text, as a picture or as a page; reads, never writes to the study."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bonas.cli.folder import open_folder
+
+if TYPE_CHECKING:
+    from bonas.study import Study
+
+FORMATS = (".png", ".svg", ".pdf")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print summary and leaderboard; write the picture and the page asked for."""
+    if arguments.plot is not None and Path(arguments.plot).suffix.lower() not in FORMATS:
+        raise ValueError(
+            f"--plot {arguments.plot}: must end in {', '.join(FORMATS)}, which says how to draw."
+        )
+    study = open_folder(arguments.study).load()
+    from bonas.leaderboard import print_table, ranking, summary
+
+    print("\n".join(summary(study)))
+    if ranking(study):
+        print()
+        print_table(study, arguments.top)
+    failed = sorted({f"trial {t.number}: {t.reason}" for t in study.trials if t.state == "FAIL"})
+    if failed:
+        print("\nFailed")
+        print("\n".join(failed[:5] + ([f"and {len(failed) - 5} more"] if len(failed) > 5 else [])))
+    if arguments.plot is not None:
+        _write(arguments.plot, _drawn(study, Path(arguments.plot).suffix.lower()[1:]))
+    if arguments.html is not None:
+        _write(arguments.html, _page(study).encode())
+    return 0
+
+
+def _drawn(study: Study, kind: str) -> bytes:
+    """History and learning curves as one picture."""
+    from bonas import plots
+
+    return _bytes(plots.plot_study(study), kind)
+
+
+def _page(study: Study) -> str:
+    from bonas import plots, report
+    from bonas.leaderboard import ranking
+
+    pictures = {
+        "Every point is the end of a training segment; cost counts all epochs trained so far.": (
+            plots.plot_optimization_history(study)
+        ),
+        "Promoted trials go on from their checkpoint; the others stop at a rung.": (
+            plots.plot_learning_curves(study)
+        ),
+    }
+    svg = {caption: _bytes(figure, "svg").decode() for caption, figure in pictures.items()}
+    best = ranking(study)[:1]
+    drawing = study.space.draw(best[0].params) if best else ""
+    return report.page(study, svg, drawing)
+
+
+def _bytes(figure: Any, kind: str) -> bytes:
+    out = io.BytesIO()
+    figure.savefig(out, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    return out.getvalue()
+
+
+def _write(path: str, content: bytes) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_bytes(content)
+    print(f"Wrote {path}")

@@ -47,9 +47,9 @@ def restore(description: Mapping[str, Any]) -> ConfigurationSpace:
     """
     import ConfigSpace
 
-    # Decoding consumes its argument, and JSON turned tuples, which ConfigSpace can hash, into lists.
-    items = {k: [_tupled(copy.deepcopy(i)) for i in description[k]] for k in _PARTS}
     try:
+        # Decoding consumes its argument, and JSON turned tuples, which ConfigSpace can hash, into lists.
+        items = {k: [_tupled(copy.deepcopy(i)) for i in description[k]] for k in _PARTS}
         return ConfigSpace.ConfigurationSpace.from_serialized_dict(
             {"name": None, **items, "format_version": 0.4}
         )

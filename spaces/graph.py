@@ -67,11 +67,6 @@ class Sketch:
         self.add("classifier", "Linear", source, in_features=channels, out_features=n_classes)
         return tuple(self._nodes)
 
-    @property
-    def graph(self) -> Graph:
-        """The nodes so far."""
-        return tuple(self._nodes)
-
 
 def digest(graph: Graph) -> str:
     """The same text for graphs that differ in the names of nodes and the order of sums only."""

@@ -30,8 +30,6 @@ VERSION = 1
 # The only kinds of architecture a file can name.
 ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = {Chain.kind: Chain, Cell.kind: Cell}
 
-_FUNCTIONS = ("build", "key", "count", "features")
-
 
 class Space:
     """What a study searches: configurations, and the network each of them describes.
@@ -395,8 +393,9 @@ class Space:
             ValueError: if the description is of a newer version, or not one of a space.
         """
         version = data.get("version")
-        if not isinstance(version, int) or "configuration_space" not in data:
-            raise ValueError("this is not the description of a space: no version. Use what to_dict returned.")
+        parts = {"architecture", "functions", "hyperparameters", "configuration_space"}
+        if not isinstance(version, int) or (version <= VERSION and not parts <= data.keys()):
+            raise ValueError("this is not the description of a space. Use what to_dict returned, unchanged.")
         if version > VERSION:
             raise ValueError(
                 f"space of version {version}: this bonas reads versions up to {VERSION}. Upgrade bonas."
@@ -409,7 +408,10 @@ class Space:
                 raise ValueError(
                     f"architecture {kind!r}: is not known. This bonas has {list(ARCHITECTURES)}."
                 )
-            architecture = ARCHITECTURES[kind](**settings)
+            try:
+                architecture = ARCHITECTURES[kind](**settings)
+            except TypeError as error:
+                raise ValueError(f"{kind} cannot be restored: {error}. Was the file edited?") from error
         description = data["configuration_space"]
         return Space._made({}, architecture, tuple(data["functions"]), description, data["hyperparameters"])
 

@@ -103,3 +103,17 @@ def test_the_door_promises_what_it_has() -> None:
         assert callable(getattr(spaces, name))
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = spaces.nothing
+
+
+def test_edited_descriptions_are_refused() -> None:
+    good = spaces.chain((1, 8, 8), 10).to_dict()
+    architecture = good["architecture"]
+    for wrong, message in [
+        ({"architecture": architecture | {"kind": "tree"}}, "architecture 'tree': is not known"),
+        ({"architecture": architecture | {"colour": 1}}, "Was the file edited"),
+        ({"architecture": architecture | {"n_classes": 1}}, "at least 2"),
+        ({"configuration_space": {}}, "Was the file edited"),
+        ({"version": "1"}, "not the description of a space"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            Space.from_dict(good | wrong)

@@ -1,0 +1,103 @@
+"""How fast this machine trains a network, and which ladder of evaluations fits a time limit; knows no search.
+
+With few seconds the full evaluation must be short, or nothing is ever evaluated in full. The plan: a
+bracket of successive halving over four rungs costs about three full evaluations, and ``BRACKETS`` of
+them are to fit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fidelity.axes import Axes
+
+if TYPE_CHECKING:
+    import torch
+
+    from fidelity.training import TrainOn
+
+MOST_EPOCHS = 27
+RATIO = 27  # full evaluation to lowest rung: four rungs at eta = 3
+BRACKET = 3.0  # full evaluations that a bracket over these rungs costs
+BRACKETS = 3.0
+SLOWER = 1.3  # the networks of a search are on average this much slower than the hand-written one
+LARGEST = 1 / 4  # of the time limit: the longest full evaluation that is allowed
+_EVALUATION = 1 / 3  # a forward pass alone, relative to a training step
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast one network trains here."""
+
+    seconds_per_image: float
+    macs: int
+    """Multiply-accumulates of that network for one image."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimedPlan:
+    """What fits a time limit."""
+
+    axes: Axes
+    max_macs: float
+    """Larger networks would take too long for one full evaluation."""
+    seconds: float
+    """Expected for a full evaluation of the measured network."""
+
+
+def measure(
+    objective: TrainOn, network: torch.nn.Module, params: Mapping[str, Any], macs: int, seconds: float = 3.0
+) -> Pace:
+    """Train a network on a few hundred images for some seconds and take the fastest round.
+
+    Args:
+        objective: what a search would train with.
+        network: newly built; its weights are changed.
+        params: the training hyperparameters to use.
+        macs: of the network, for one image.
+        seconds: how long to measure, at least.
+    """
+    import torch
+
+    from fidelity.optimizers import Recipe, make_optimizer
+    from fidelity.training import seeded, train_epoch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    recipe = Recipe.of(dict(params))
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = objective.prepare("train", None, device)
+    chosen = torch.arange(min(len(images), 8 * recipe.batch_size))
+    optimizer = make_optimizer(network, recipe)
+    fastest, begin = math.inf, time.perf_counter()
+    for round_ in range(1000):
+        clock = time.perf_counter()
+        with seeded(device, round_):
+            train_epoch(network, optimizer, images, chosen, recipe, lambda _: 0.1, 1)
+        if round_:  # the first one warms up
+            fastest = min(fastest, time.perf_counter() - clock)
+        if round_ >= 3 and time.perf_counter() - begin > seconds:
+            break
+    return Pace(fastest / len(chosen), macs)
+
+
+def plan(pace: Pace, n_train: int, n_val: int, timeout: float) -> TimedPlan:
+    """Axes and a bound on network size such that about three brackets fit into ``timeout`` seconds.
+
+    Args:
+        pace: of a typical network, such as the space's hand-written default.
+        n_train: training images in an epoch.
+        n_val: images evaluated after each epoch.
+        timeout: seconds for the whole search.
+    """
+    epoch = (n_train + _EVALUATION * n_val) * pace.seconds_per_image
+    epochs = int(min(MOST_EPOCHS, max(1, timeout / (BRACKET * BRACKETS * SLOWER * epoch))))
+    full = epochs * epoch
+    # Where few epochs leave no room for four rungs, smaller subsets of the data make up for it.
+    subset = epochs / RATIO
+    lowest = (max(subset, min(1.0, 100 / n_train)), 1.0) if subset < 1 else None
+    axes = Axes(epochs=(1, epochs), subset=lowest)
+    return TimedPlan(axes, max_macs=pace.macs * max(1.0, LARGEST * timeout / full), seconds=full)

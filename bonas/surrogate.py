@@ -63,6 +63,7 @@ class Forest:
         y: targets, shape (n,).
         rng: seeds the trees and draws their samples.
         n_trees: number of trees.
+        chances: of each row to be drawn into a tree's sample, shape (n,), summing to 1; equal if None.
         max_features: fraction of the inputs tried at each split.
         sample_rows: at most this many rows are drawn for one tree, so that fitting never takes longer
             than at this many rows, while the forest as a whole still sees all of them.
@@ -74,21 +75,25 @@ class Forest:
         y: Floats,
         rng: np.random.Generator,
         *,
+        chances: Floats | None = None,
         n_trees: int = 32,
         max_features: float = 0.5,
         sample_rows: int = 300,
     ) -> None:
         n = len(y)
         size = min(n, sample_rows)
+        chances = np.full(n, 1 / n) if chances is None else chances
         target = np.ascontiguousarray(y, dtype=np.float64).reshape(-1, 1)
         self._trees = []
         # Checking the same arguments once for each tree costs a fifth of the fit.
         with sklearn.config_context(skip_parameter_validation=True, assume_finite=True):
             for seed in rng.integers(2**31 - 1, size=n_trees):
-                drawn = np.bincount(rng.integers(n, size=size), minlength=n)
+                drawn = rng.multinomial(size, chances)
                 rows = np.flatnonzero(drawn)
                 tree = ExtraTreeRegressor(max_features=max_features, random_state=int(seed))
-                tree.fit(X[rows], target[rows], sample_weight=drawn[rows].astype(np.float64), check_input=False)
+                tree.fit(
+                    X[rows], target[rows], sample_weight=drawn[rows].astype(np.float64), check_input=False
+                )
                 # The compiled tree alone: predicting through the estimator costs more than predicting.
                 self._trees.append(tree.tree_)
 
@@ -231,9 +236,11 @@ class Surrogate:
         self.scores = scalarise(scores, np.full(k, 1 / k) if weights is None else weights)
         encoded = self._encoder([trial.params for trial in rows_kept])
         X = np.concatenate([encoded, rows.positions[keep].astype(np.float32)], axis=1)
-        self._forest = Forest(X, self.scores, rng, n_trees=n_trees)
-        last = {trial.number: i for i, trial in enumerate(rows_kept)}
-        latest = np.fromiter(last.values(), dtype=np.intp)
+        latest = _latest(rows_kept)
+        # Half of a tree's sample are latest values: however long the curves are, what they came to counts.
+        chances = np.full(len(keep), 0.5 / len(keep))
+        chances[latest] += 0.5 / len(latest)
+        self._forest = Forest(X, self.scores, rng, chances=chances, n_trees=n_trees)
         self.trials: tuple[TrialRecord, ...] = tuple(rows_kept[i] for i in latest)
         """The trials it learned from, each once."""
         self.beliefs: Floats = self._at_full(encoded[latest])[0]
@@ -279,11 +286,15 @@ def _subset(rows: Rows, rng: np.random.Generator) -> NDArray[np.intp]:
     if n <= _MOST_ROWS:
         return np.arange(n)
     # The latest row of each trial is what decisions hang on; the rest is evidence about curves.
-    last = {trial.number: i for i, trial in enumerate(rows.trials)}
-    latest = np.fromiter(last.values(), dtype=np.intp)
+    latest = _latest(rows.trials)
     others = np.setdiff1d(np.arange(n), latest)
     room = max(0, _MOST_ROWS - len(latest))
     return np.sort(np.concatenate([latest, rng.choice(others, size=min(room, len(others)), replace=False)]))
+
+
+def _latest(trials: Sequence[TrialRecord]) -> NDArray[np.intp]:
+    """The last row of each trial."""
+    return np.fromiter({trial.number: i for i, trial in enumerate(trials)}.values(), dtype=np.intp)
 
 
 def _filled_scores(losses: Floats) -> Floats:

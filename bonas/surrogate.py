@@ -11,7 +11,6 @@ Glossary:
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -104,33 +103,35 @@ class Forest:
 
 
 class Encoder:
-    """Configurations of one space as rows of numbers, each computed once.
+    """Configurations of one space as rows of numbers: encoded parameters beside structural features.
 
-    The rows are a function of the configuration alone; remembering them changes nothing but the time.
+    A row is a function of its configuration alone; remembering it changes nothing but the time.
     """
 
-    _MOST = 50_000
+    _MOST = 20_000
 
     def __init__(self, space: Space) -> None:
         self.space = space
-        self._rows: OrderedDict[tuple[tuple[str, Any], ...], NDArray[np.float32]] = OrderedDict()
+        self._rows: dict[tuple[tuple[str, Any], ...], NDArray[np.float32]] = {}
 
     def __call__(self, configurations: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
-        """Encoded parameters beside structural features, shape (n, d), finite."""
+        """Shape (n, d), finite, n at least 1."""
+        encoded = np.nan_to_num(self.space.encode(configurations), nan=INACTIVE)
+        features = self.space.features_many(configurations)
+        rows: NDArray[np.float32] = np.concatenate([encoded, features], axis=1).astype(np.float32)
+        return rows
+
+    def remembered(self, configurations: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
+        """The same, each configuration computed once: for trials, which are asked for again and again."""
         # Canonical configurations list their parameters in the space's order, so equal ones have equal items.
         keys = [tuple(params.items()) for params in configurations]
         new = {key: params for key, params in zip(keys, configurations, strict=True) if key not in self._rows}
-        found: dict[tuple[tuple[str, Any], ...], NDArray[np.float32]] = {}
+        if len(self._rows) + len(new) > self._MOST:
+            self._rows.clear()
+            new = dict(zip(keys, configurations, strict=True))
         if new:
-            fresh = list(new.values())
-            encoded = np.nan_to_num(self.space.encode(fresh), nan=INACTIVE)
-            table = np.concatenate([encoded, self.space.features_many(fresh)], axis=1)
-            found = dict(zip(new, table.astype(np.float32), strict=True))
-        rows = [found[key] if key in found else self._rows[key] for key in keys]
-        self._rows.update(found)
-        while len(self._rows) > self._MOST:
-            self._rows.popitem(last=False)
-        return np.stack(rows) if rows else np.empty((0, 0), np.float32)
+            self._rows.update(zip(new, self(list(new.values())), strict=True))
+        return np.stack([self._rows[key] for key in keys])
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +235,7 @@ class Surrogate:
         scores = np.stack([_filled_scores(column[keep]) for column in rows.losses.T], axis=1)
         k = scores.shape[1]
         self.scores = scalarise(scores, np.full(k, 1 / k) if weights is None else weights)
-        encoded = self._encoder([trial.params for trial in rows_kept])
+        encoded = self._encoder.remembered([trial.params for trial in rows_kept])
         X = np.concatenate([encoded, rows.positions[keep].astype(np.float32)], axis=1)
         latest = _latest(rows_kept)
         # Half of a tree's sample are latest values: however long the curves are, what they came to counts.

@@ -97,12 +97,21 @@ def test_a_limit_on_rows_per_tree_still_uses_all_rows() -> None:
 
 def test_encoder_marks_the_inactive_and_remembers_without_changing_anything() -> None:
     configurations = [{"x": 0.1}, {"x": 0.2, "y": 0.0}, {"x": 0.1}]
+    rows = encoder()(configurations)
+    np.testing.assert_array_equal(rows[0], np.array([0.1, INACTIVE, 0.1**2], np.float32))
+    assert np.isfinite(rows).all()
     encode = encoder()
-    cold = encode(configurations)
-    np.testing.assert_array_equal(cold[0], np.array([0.1, INACTIVE, 0.1**2], np.float32))
-    assert np.isfinite(cold).all()
-    np.testing.assert_array_equal(encode(configurations[::-1]), cold[::-1])
-    np.testing.assert_array_equal(encoder()(configurations), cold)
+    for asked in (configurations[:1], configurations, configurations[::-1]):
+        np.testing.assert_array_equal(encode.remembered(asked), encode(asked))
+
+
+def test_encoder_forgets_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Encoder, "_MOST", 5)
+    encode = encoder()
+    for start in range(4):
+        asked = [{"x": (start + i) / 10} for i in range(4)]
+        np.testing.assert_array_equal(encode.remembered(asked), encode(asked))
+        assert len(encode._rows) <= 5
 
 
 def test_a_failure_counts_as_the_worst_value_seen_at_full_fidelity() -> None:

@@ -1,6 +1,6 @@
 """Builds random configurations of every space: finite loss and gradients, exact counts; knows no search.
 
-Run from the repository's root, about five minutes on one core::
+Run from the repository's root, about three minutes on one core::
 
     python benchmarks/build_networks.py
 

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fidelity import augmentation
 from fidelity.data import Data, Split, load_data
@@ -266,11 +267,20 @@ def train_epoch(
     steps = max(1, min(math.ceil(len(order) / recipe.batch_size), len(order) // 2))
     total_loss = torch.zeros((), device=device)
     right = torch.zeros((), dtype=torch.int64, device=device)
+    norms = [
+        (layer, layer.momentum, int(layer.num_batches_tracked or 0))
+        for layer in model.modules()
+        if isinstance(layer, _BatchNorm) and layer.track_running_stats and layer.momentum is not None
+    ]
 
     model.train()
     for step, index in enumerate(order.tensor_split(steps)):
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * rate(epoch - 1 + (step + 0.5) / steps)
+        # Running statistics forget their initial zeros at once, and follow within half an epoch: else short
+        # trainings are evaluated with statistics of networks they no longer are, and rank at random.
+        for layer, momentum, seen in norms:
+            layer.momentum = max(momentum, 1 / (seen + step + 1), min(1.0, 2 / steps))
         x = train.normalise(augmentation.augment(train.images[index], kinds, changes))  # (b, c, h, w)
         y = train.labels[index]  # (b,)
         with mixed_precision(device):
@@ -284,6 +294,8 @@ def train_epoch(
         # Summed on the device: reading them here would make a GPU wait at every step.
         total_loss += loss.detach() * len(index)
         right += (logits.argmax(1) == y).sum()
+    for layer, momentum, _ in norms:
+        layer.momentum = momentum
     return _metrics(right, total_loss, len(order))
 
 

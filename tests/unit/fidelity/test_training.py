@@ -239,6 +239,25 @@ def test_normalisation_is_of_the_training_images(objective: TrainOn) -> None:
     assert x.std(correction=0).item() == pytest.approx(1, abs=1e-5)
 
 
+def test_running_statistics_are_those_of_the_network_as_it_is(objective: TrainOn) -> None:
+    built: list[nn.Module] = []
+
+    def build() -> nn.Module:
+        if not built:
+            built.append(nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 3)))
+        return built[0]
+
+    # Initially mean 0 and variance 1, as the normalised images have: spoil them.
+    built_first = build()
+    built_first[0].running_mean.fill_(9.0)  # type: ignore[index]
+    # One batch an epoch: the statistics are the batch's, though the layer's momentum is a tenth.
+    objective(FakeTrial({"batch_size": 90}, Fidelity(epochs=1), build=build))
+    norm = built[0][0]  # type: ignore[index]
+    assert norm.running_mean.item() == pytest.approx(0, abs=1e-5)
+    assert norm.running_var.item() == pytest.approx(1, abs=1e-3)
+    assert norm.momentum == 0.1
+
+
 def test_a_constant_channel_stays_finite() -> None:
     X = np.random.default_rng(0).integers(0, 9, (60, 2, 8, 8), dtype=np.uint8)
     X[:, 1] = 5

@@ -11,7 +11,10 @@ from typing import Any
 
 from bonas.errors import TrialPruned
 from bonas.trial import Collected, Segment, read_values
-from fidelity.records import Observation, TrialState
+from fidelity.records import Observation, TrialRecord, TrialState
+
+# Timeouts and divergence say something about a configuration, not about the objective.
+_NOT_A_BUG = ("Diverged", "TimeoutError", "FloatingPointError", "OverflowError")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ def conclude(segment: Segment, collected: Collected, value: Any, error: BaseExce
     if error is not None and _is_pruned(error):
         if collected.asked_to_prune:
             return Ending(TrialState.PAUSED, observations=reported)
-        return Ending(TrialState.PRUNED, "pruned by the objective", reported)
+        lost = 0.0 if reported else _lost(segment, collected)
+        return Ending(TrialState.PRUNED, "pruned by the objective", reported, lost)
     if isinstance(error, BaseException) and _out_of_memory(error):
         return Ending(
             TrialState.INFEASIBLE, f"out of memory: {_described(error)}", reported, _lost(segment, collected)
@@ -61,14 +65,11 @@ def conclude(segment: Segment, collected: Collected, value: Any, error: BaseExce
     done = TrialState.COMPLETE if full else TrialState.PAUSED
     if value is not None:
         try:
-            values, fault = read_values(value, segment.metric_names)
+            _, fault = read_values(value, segment.metric_names)
         except (TypeError, ValueError) as wrong:
             return _failed(segment, collected, f"returned {wrong}")
         if fault is not None:
             return _failed(segment, collected, f"diverged: returned {fault}")
-        if not any(o.epoch == target.epochs for o in observations):
-            last = Observation(target.epochs, values, _remaining(segment, collected), target)
-            observations = (*observations, last)
         return Ending(done, observations=observations)
     if reached:
         return Ending(done, observations=reported or observations)
@@ -87,14 +88,6 @@ def conclude(segment: Segment, collected: Collected, value: Any, error: BaseExce
 def _failed(segment: Segment, collected: Collected, reason: str) -> Ending:
     observations = collected.observations if collected.reported else ()
     return Ending(TrialState.FAIL, reason, observations, _lost(segment, collected))
-
-
-def _remaining(segment: Segment, collected: Collected) -> float:
-    """Cost of the epochs a returned value stands for beyond those reported."""
-    if segment.axes.cost == "measured":
-        return collected.cost
-    # Nothing was reported for them, so they count at their nominal cost whatever the unit.
-    return segment.axes.nominal_cost(segment.record.fidelity, since=collected.position)
 
 
 def _lost(segment: Segment, collected: Collected) -> float:
@@ -119,8 +112,14 @@ def is_bug(error: BaseException | None) -> bool:
     """Whether an exception speaks against the objective, not against the configuration it was given."""
     if error is None or not isinstance(error, Exception) or _is_pruned(error) or _out_of_memory(error):
         return False
-    diverged = any(cls.__name__ == "Diverged" for cls in type(error).__mro__)
-    return not diverged and not isinstance(error, (TimeoutError, FloatingPointError, OverflowError))
+    return not any(cls.__name__ in _NOT_A_BUG for cls in type(error).__mro__)
+
+
+def counts(record: TrialRecord) -> bool:
+    """Whether a trial is among the three that tell whether the objective is broken."""
+    if record.state == TrialState.FAIL:
+        return (record.reason or "").partition(":")[0].partition(" ")[0] not in {*_NOT_A_BUG, "diverged"}
+    return record.state != TrialState.INFEASIBLE
 
 
 def _out_of_memory(error: BaseException) -> bool:
@@ -131,6 +130,11 @@ def _out_of_memory(error: BaseException) -> bool:
 
 
 def _described(error: BaseException | str | None) -> str:
+    try:
+        text = str(error)
+    except Exception:  # an exception whose own text is broken must not take the study with it
+        text = "(its message cannot be shown)"
     if isinstance(error, BaseException):
-        return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return str(error)
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    # Halves of surrogate pairs cannot be stored; nobody reads more of a reason than this.
+    return text.encode("utf-8", "replace").decode()[:2000]

@@ -139,7 +139,7 @@ def _evaluate(
     with interruptible() as interruption:
         interruption.running[record.number] = handle
         value, error = call(objective, handle)
-        collected = handle.collect()
+        collected = handle.collect(value)
     interruption.pass_on()
     if error is not None:
         raise error

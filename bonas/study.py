@@ -6,9 +6,9 @@ The only writer. A study is a function of its records: after a kill it continues
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 import math
+import os
 import re
 import secrets
 import shutil
@@ -16,21 +16,22 @@ import tempfile
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bonas.definition import Definition, define, needed, refuse_differences, restore
-from bonas.endings import Ending, conclude
+from bonas.endings import Ending, conclude, counts
 from bonas.errors import DuplicatedStudyError, StaleTrialError
 from bonas.store import Owner, Store, StudyRow, open_store
-from bonas.store.owners import LEASE, gone
+from bonas.store.owners import LEASE, gone, release, released
 from bonas.store.sql import Transaction
-from bonas.trial import FrozenTrial, Segment, Trial, checkpointed
+from bonas.trial import FrozenTrial, Segment, Trial, merged, saved
 from fidelity.axes import Axes
-from fidelity.records import CheckpointRecord, Curve, Fidelity, StudyView, TrialRecord, TrialState
+from fidelity.records import Curve, Fidelity, StudyView, TrialRecord, TrialState
 from fidelity.schedulers import Done, Resume, Scheduler, Start, Stop, Wait
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("bonas")
 
 MOST_INFEASIBLE = 500  # configurations one ask may draw before it gives up
+MOST_OUT_OF_MEMORY = 30  # trials in a row after which the machine, not the configuration, is to blame
 
 Objective = Callable[[Trial], Any]
 
@@ -210,9 +212,8 @@ class Study:
     @property
     def records(self) -> tuple[TrialRecord, ...]:
         """The frozen records of all trials, in order of their numbers."""
-        with self._store.transaction(self._id) as transaction:
-            self._refresh(transaction)
-        return tuple(self._records)
+        with self._transaction():
+            return tuple(self._records)
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -221,8 +222,8 @@ class Study:
 
     @property
     def spent(self) -> float:
-        """Cost of everything evaluated so far: full evaluations, unless ``Axes(cost=...)`` says otherwise."""
-        return sum(record.cost for record in self.records)
+        """Cost of everything evaluated here: full evaluations, unless ``Axes(cost=...)`` says otherwise."""
+        return sum(record.cost for record in self.records if record.attempt > 0)
 
     @property
     def best_trial(self) -> FrozenTrial:
@@ -279,18 +280,18 @@ class Study:
     def done(self) -> bool:
         """Whether nothing will ever run again within the limits of this call."""
         view = self.view()
-        if any(t.state == TrialState.RUNNING or t.unfinished for t in view.trials):
+        if any(t.state == TrialState.RUNNING for t in view.trials):
             return False
-        if self._exhausted:
-            view = dataclasses.replace(view, starts_left=0)
+        orphan = next(iter(self._orphans()), None)
+        if orphan is not None:
+            return not view.fits(orphan.fidelity, orphan)
         action = self.scheduler.decide(view, self._generator(len(view.trials)))
         return isinstance(action, Done) or not self._affordable(view, action)
 
     def view(self) -> StudyView:
         """What samplers and schedulers see now."""
-        with self._store.transaction(self._id) as transaction:
-            self._refresh(transaction)
-        return self._view()
+        with self._transaction():
+            return self._view()
 
     def trials_dataframe(self) -> pd.DataFrame:
         """One row for each trial: number, state, values, cost, fidelity and params."""
@@ -312,7 +313,7 @@ class Study:
 
     def decisions(self, trial: FrozenTrial | int) -> list[Mapping[str, Any]]:
         """Every decision about a trial with the figures it was made from, oldest first."""
-        with self._store.transaction(self._id) as transaction:
+        with self._transaction() as transaction:
             return transaction.decisions(trial if isinstance(trial, int) else trial.number)
 
     def to_optuna(self) -> optuna.study.Study:
@@ -326,25 +327,20 @@ class Study:
     def ask(self) -> Trial | None:
         """The next segment to run: a new trial or a paused one again; None when nothing can run now."""
         hopeless = None
-        with self._store.transaction(self._id) as transaction:
-            try:
-                self._refresh(transaction)
-                self._reclaim(transaction)
-                orphan = next(
-                    (r for r in self._records if r.unfinished and r.state == TrialState.PAUSED), None
-                )
-                if orphan is not None:
-                    return self._hand_out(transaction, orphan)
-                for _ in range(MOST_INFEASIBLE):
-                    record = self._next(transaction)
-                    if record is None:
-                        return None
-                    if record.state != TrialState.INFEASIBLE:
-                        return self._hand_out(transaction, record)
-                    hopeless = record
-            except BaseException:
-                self._seen = -1  # the transaction is undone, and with it what was remembered from it
-                raise
+        with self._transaction() as transaction:
+            self._reclaim(transaction)
+            orphan = next(iter(self._orphans()), None)
+            if orphan is not None:
+                fits = self._view().fits(orphan.fidelity, orphan)
+                return self._hand_out(transaction, orphan) if fits else None
+            for _ in range(MOST_INFEASIBLE):
+                record = self._next(transaction)
+                if record is None:
+                    return None
+                if record.state != TrialState.INFEASIBLE:
+                    return self._hand_out(transaction, record)
+                hopeless = record
+                transaction.advance()  # what follows is decided with it in sight
         assert hopeless is not None
         raise ValueError(
             f"constraints={self.constraints}: {MOST_INFEASIBLE} configurations in a row violate them, "
@@ -369,21 +365,15 @@ class Study:
         """
         if not isinstance(trial, Trial):
             raise ValueError(f"tell({trial!r}): takes the trial that ask() returned.")
-        collected = trial.collect()
+        if isinstance(error, type) and issubclass(error, BaseException):
+            error = error()
+        with self._transaction():
+            self._refuse_stale(trial)  # before it touches the checkpoints of whoever has the trial now
+        collected = trial.collect(value if error is None else None)
         ending = conclude(trial.segment, collected, value, error)
-        with self._store.transaction(self._id) as transaction:
-            self._refresh(transaction)
+        with self._transaction() as transaction:
+            self._refuse_stale(trial)
             record = self._records[trial.number]
-            handed = trial.segment.record
-            if (record.state, record.owner, record.attempt) != (
-                TrialState.RUNNING,
-                handed.owner,
-                handed.attempt,
-            ):
-                raise StaleTrialError(
-                    f"trial {trial.number}: is {record.state.value} by now, its segment was handed to "
-                    "another worker or told before. Nothing was written; ask() for the next one."
-                )
             record = dataclasses.replace(
                 record, checkpoint=collected.checkpoint, user_attrs=dict(collected.user_attrs)
             )
@@ -393,26 +383,40 @@ class Study:
     def enqueue_trial(self, params: Mapping[str, Any]) -> None:
         """Put a configuration in line: the next new trial will be this one."""
         checked = self.space.validate(dict(params))
-        with self._store.transaction(self._id) as transaction:
+        with self._transaction() as transaction:
             transaction.enqueue(checked)
 
-    def add_trial(self, record: TrialRecord) -> None:
-        """Add what was evaluated elsewhere; number, key and seed are given by this study."""
+    def add_trial(self, record: TrialRecord | FrozenTrial) -> None:
+        """Add what was evaluated elsewhere; number, key and seed are given by this study.
+
+        It counts neither towards ``n_trials`` nor towards the budget.
+
+        Args:
+            record: a record, or a trial of another study with the same hyperparameters, axes and metrics.
+
+        Raises:
+            ValueError: if it does not fit this study.
+        """
+        record = getattr(record, "record", record)
+        if not isinstance(record, TrialRecord):
+            raise ValueError(f"add_trial({record!r}): takes a TrialRecord, or a trial of another study.")
         params = self.space.validate(dict(record.params))
-        with self._store.transaction(self._id) as transaction:
-            self._refresh(transaction)
+        self._check_added(record)
+        with self._transaction() as transaction:
             number = len(self._records)
-            added = dataclasses.replace(
-                record,
+            added = TrialRecord(
                 number=number,
                 params=params,
                 key=self.space.key(params),
-                seed=self._trial_seed(number),
-                owner=None,
-                checkpoint=None,
                 state=TrialState.PAUSED if record.state == TrialState.RUNNING else record.state,
+                fidelity=record.fidelity,
+                seed=self._trial_seed(number),
+                curves=record.curves,
+                reason=record.reason,
+                lost=record.lost,
+                user_attrs=record.user_attrs,
             )
-            transaction.put_trial(added)
+            self._write(transaction, added)
             for index, curve in enumerate(added.curves):
                 transaction.put_curve(number, index, curve.observations)
 
@@ -452,13 +456,16 @@ class Study:
         from bonas.executors import run
 
         self._check_limits(n_trials, budget, timeout, n_jobs)
-        if show_progress_bar:
-            from bonas.leaderboard import Leaderboard
+        try:
+            if show_progress_bar:
+                from bonas.leaderboard import Leaderboard
 
-            with Leaderboard(self, n_trials=n_trials, budget=budget, timeout=timeout) as board:
-                run(self, objective, n_jobs, executor, (*callbacks, board))
-        else:
-            run(self, objective, n_jobs, executor, tuple(callbacks))
+                with Leaderboard(self, n_trials=n_trials, budget=budget, timeout=timeout) as board:
+                    run(self, objective, n_jobs, executor, (*callbacks, board))
+            else:
+                run(self, objective, n_jobs, executor, tuple(callbacks))
+        finally:
+            self._deadline = None  # of this call only
 
     # -- after the search ----------------------------------------------------------------------------
 
@@ -512,11 +519,17 @@ class Study:
 
     def broken(self, failed: FrozenTrial) -> bool:
         """Whether the first three trials, this one among them, all failed with the same exception."""
-        first = [t for t in self.records if t.state != TrialState.INFEASIBLE][:3]
+        first = [t for t in self.records if t.attempt > 0 and counts(t)][:3]
         if failed.number not in [t.number for t in first] or len(first) < 3:
             return False
         kinds = {(t.state, (t.reason or "").partition(":")[0]) for t in first}
         return len(kinds) == 1
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether the latest trials, many of them, all ran out of memory: the next one will, too."""
+        latest = [t.state for t in self.records if t.attempt > 0][-MOST_OUT_OF_MEMORY:]
+        return len(latest) == MOST_OUT_OF_MEMORY and set(latest) == {TrialState.INFEASIBLE}
 
     def limit(self, n_trials: int | None, budget: float | None) -> None:
         """Set the totals that :meth:`ask` keeps; None means without limit."""
@@ -526,30 +539,43 @@ class Study:
     @property
     def attrs(self) -> dict[str, Any]:
         """JSON-ready values kept with the study as a whole."""
-        with self._store.transaction(self._id) as transaction:
+        with self._transaction() as transaction:
             return transaction.attrs()
 
     def set_attr(self, key: str, value: Any) -> None:
         """Keep a JSON-ready value with the study."""
-        with self._store.transaction(self._id) as transaction:
+        with self._transaction() as transaction:
             transaction.put_attrs({**transaction.attrs(), key: value})
 
     def renew_leases(self, numbers: list[int]) -> None:
         """Tell other hosts that this worker still runs these trials."""
-        with self._store.transaction(self._id) as transaction:
+        with self._transaction() as transaction:
             transaction.renew(numbers, str(self._owner), time.time() + LEASE)
 
-    def abandon(self, trial: Trial, reason: str) -> None:
-        """A worker died with this segment: pause the trial at its last checkpoint, fail it the third time."""
-        with self._store.transaction(self._id) as transaction:
-            self._refresh(transaction)
+    def abandon(self, trial: Trial, failure: str | None = None) -> FrozenTrial | None:
+        """A worker died with this segment: pause the trial at its last checkpoint, or fail it for a reason.
+
+        Returns the trial, or None if another worker has it by now.
+        """
+        with self._transaction() as transaction:
             record = self._records[trial.number]
-            if record.owner == str(self._owner) and record.state == TrialState.RUNNING:
-                if record.attempt >= 3:
-                    ending = Ending(TrialState.FAIL, f"{reason}, {record.attempt} times")
-                else:
-                    ending = Ending(TrialState.PAUSED, unfinished=True)
-                self._end(transaction, record, 0, ending)
+            if record.watermark != trial.segment.record.watermark:
+                return None
+            if failure is None:
+                record = self._take_back(transaction, record)
+            else:
+                record = self._end(transaction, record, 0, Ending(TrialState.FAIL, failure))
+        return self._frozen(record)
+
+    def release(self, trial: Trial) -> None:
+        """Nobody will tell this segment any more: the next ask takes it back. Writes nothing."""
+        handed = trial.segment.record
+        release(str(handed.owner), handed.number, handed.watermark)
+
+    @property
+    def own_running(self) -> list[int]:
+        """Numbers of the trials that this very object handed out and that were not told."""
+        return [t.number for t in self.records if t.owner == str(self._owner)]
 
     def detached(self, record: TrialRecord, folder: str, *, retraining: bool) -> Trial:
         """A handle at full fidelity outside the search; nothing of it is written to the trials."""
@@ -561,6 +587,8 @@ class Study:
         """The record that the scheduler's next action leads to, decided and written; None for none now."""
         while True:
             ask = transaction.asks()
+            if self._exhausted and transaction.next_in_queue() is not None:
+                self._exhausted = False
             view = self._view()
             rng = self._generator(ask)
             action = self.scheduler.decide(view, rng)
@@ -569,20 +597,39 @@ class Study:
             match action:
                 case Start():
                     record = self._start(transaction, view, action, ask, rng)
-                    if record is None:
-                        self._exhausted = True
-                        return None
-                    return record
+                    if record is not None:
+                        return record
+                    self._exhausted = True  # what is paused may still be resumed
                 case Resume(trial, fidelity, figures):
-                    record = dataclasses.replace(trial, fidelity=fidelity, attempt=0)
+                    record = dataclasses.replace(self._paused(trial, action), fidelity=fidelity, attempt=0)
                     transaction.put_decision(ask, "resume", record, figures, str(self._owner))
                     return record
                 case Stop(trial, reason):
-                    record = dataclasses.replace(trial, state=TrialState.PRUNED, reason=reason)
+                    record = dataclasses.replace(
+                        self._paused(trial, action), state=TrialState.PRUNED, reason=reason
+                    )
                     transaction.put_decision(ask, "stop", record, {"reason": reason}, str(self._owner))
                     self._write(transaction, record)
                 case Wait() | Done():
                     return None
+                case _:
+                    raise ValueError(
+                        f"scheduler: decided {action!r}, which is no action. "
+                        "Return Start, Resume, Stop, Wait or Done of fidelity.schedulers."
+                    )
+
+    def _paused(self, trial: TrialRecord, action: Any) -> TrialRecord:
+        record = self._records[trial.number]
+        if record.state != TrialState.PAUSED:
+            raise ValueError(
+                f"scheduler: decided {type(action).__name__} of trial {record.number}, which is "
+                f"{record.state.value}. Only PAUSED trials can be resumed or stopped."
+            )
+        return record
+
+    def _orphans(self) -> list[TrialRecord]:
+        """Interrupted trials, whose segments run again before anything else is decided."""
+        return [r for r in self._records if r.unfinished and r.state == TrialState.PAUSED]
 
     def _start(
         self, transaction: Transaction, view: StudyView, action: Start, ask: int, rng: np.random.Generator
@@ -615,8 +662,7 @@ class Study:
             reason=violated,
         )
         transaction.put_decision(ask, "start", record, action.figures, str(self._owner))
-        self._write(transaction, record)
-        return record
+        return self._write(transaction, record)
 
     def _hand_out(self, transaction: Transaction, record: TrialRecord) -> Trial:
         running = dataclasses.replace(
@@ -627,7 +673,7 @@ class Study:
             unfinished=False,
             reason=None,
         )
-        self._write(transaction, running, lease=time.time() + LEASE)
+        running = self._write(transaction, running, lease=time.time() + LEASE)
         return Trial(self._segment(running, str(self._folder(running.number)), retraining=False), self.space)
 
     def _segment(self, record: TrialRecord, folder: str, *, retraining: bool) -> Segment:
@@ -645,37 +691,32 @@ class Study:
     def _reclaim(self, transaction: Transaction) -> None:
         """Take back the trials of workers that are gone."""
         for number, owner, lease in transaction.leases():
-            dead = gone(owner)
-            if dead is False or (dead is None and time.time() < lease):
-                continue
             record = self._records[number]
-            curve, ending = len(record.curves), Ending(TrialState.PAUSED, unfinished=True)
-            for index in (len(record.curves), len(record.curves) - 1):
-                found = checkpointed(self._folder(number), index) if index >= 0 else None
-                # Killed between its last checkpoint and its tell: the segment is whole, only untold.
-                if found is not None and found[0] == record.fidelity.epochs and found[1] == record.fidelity:
-                    state = TrialState.COMPLETE if record.fidelity == self.axes.full else TrialState.PAUSED
-                    curve, ending = index, Ending(state, observations=found[2])
-                    record = dataclasses.replace(record, checkpoint=self._checkpoint_record(number, index))
-                    break
-            logger.warning("trial %d: its worker is gone, taken back at its last checkpoint", number)
-            self._end(transaction, record, curve, ending)
+            dead = released(owner, number, record.watermark) or gone(owner)
+            if dead or (dead is None and time.time() >= lease):
+                logger.warning("trial %d: its worker is gone, taken back at its last checkpoint", number)
+                self._take_back(transaction, record)
 
-    def _checkpoint_record(self, number: int, curve: int) -> CheckpointRecord | None:
-        from fidelity import checkpoints
-
-        path = checkpoints.newest(self._folder(number) / f"curve-{curve:02d}")
-        if path is None:
-            return None
-        _, meta = checkpoints.read(path)
-        data = path.read_bytes()
-        return CheckpointRecord(
-            epoch=meta["epoch"],
-            fidelity=Fidelity.from_dict(meta["fidelity"]),
-            file=path.relative_to(self.artifacts).as_posix(),
-            sha256=hashlib.sha256(data).hexdigest(),
-            nbytes=len(data),
-        )
+    def _take_back(self, transaction: Transaction, record: TrialRecord) -> TrialRecord:
+        """Pause a trial whose segment was never told, with what its checkpoint holds of it."""
+        curve, ending = len(record.curves), Ending(TrialState.PAUSED, unfinished=True)
+        for index in (len(record.curves), len(record.curves) - 1):
+            found = saved(self._folder(record.number), index) if index >= 0 else None
+            if found is None or found.record == record.checkpoint:
+                continue
+            known = record.curves[index].observations if index < len(record.curves) else ()
+            observations = merged(found.observations, known)
+            curve, ending = index, dataclasses.replace(ending, observations=observations)
+            last = record.fidelity.epochs
+            # Killed between its last checkpoint and its tell: the segment is whole, only untold.
+            if found.record.fidelity == record.fidelity and last in {o.epoch for o in found.observations}:
+                done = TrialState.COMPLETE if record.fidelity == self.axes.full else TrialState.PAUSED
+                ending = dataclasses.replace(ending, state=done, unfinished=False)
+            record = dataclasses.replace(
+                record, checkpoint=found.record, user_attrs={**record.user_attrs, **found.user_attrs}
+            )
+            break
+        return self._end(transaction, record, curve, ending)
 
     def _end(self, transaction: Transaction, record: TrialRecord, curve: int, ending: Ending) -> TrialRecord:
         curves = list(record.curves)
@@ -691,13 +732,28 @@ class Study:
             owner=None,
             curves=tuple(curves),
         )
-        self._write(transaction, record)
-        return record
+        return self._write(transaction, record)
 
-    def _write(self, transaction: Transaction, record: TrialRecord, lease: float | None = None) -> None:
+    def _write(
+        self, transaction: Transaction, record: TrialRecord, lease: float | None = None
+    ) -> TrialRecord:
         record = dataclasses.replace(record, watermark=transaction.watermark + 1)
         transaction.put_trial(record, lease)
         self._remember(record)
+        return record
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Transaction]:
+        """One atomic look at, and change of, the study, with all records read."""
+        if self._owner.process != os.getpid():
+            self._owner = Owner()  # a copy of this object in a forked process is a worker of its own
+        try:
+            with self._store.transaction(self._id) as transaction:
+                self._refresh(transaction)
+                yield transaction
+        except BaseException:
+            self._seen = -1  # the transaction is undone, and with it what was remembered from it
+            raise
 
     def _refresh(self, transaction: Transaction) -> None:
         if self._seen < 0:
@@ -708,7 +764,8 @@ class Study:
             self._seen = transaction.watermark
 
     def _remember(self, record: TrialRecord) -> None:
-        spent = (record.cost, self._nominal(record))
+        # What was added has been paid for elsewhere.
+        spent = (record.cost, self._nominal(record)) if record.attempt > 0 else (0.0, 0.0)
         if record.number == len(self._records):
             self._records.append(record)
             self._spent.append(spent)
@@ -728,7 +785,8 @@ class Study:
         return total
 
     def _view(self) -> StudyView:
-        started = sum(t.state != TrialState.INFEASIBLE for t in self._records)
+        # Those never handed out are infeasible, or were added and are no starts of this study.
+        started = sum(t.state != TrialState.INFEASIBLE and t.attempt > 0 for t in self._records)
         spent = sum(cost for cost, _ in self._spent)
         scale = 1.0
         if self.axes.cost != "nominal":
@@ -741,13 +799,22 @@ class Study:
             axes=self.axes,
             directions=self.directions,
             metric_names=self.metric_names,
-            starts_left=self._starts_limit - started,
+            starts_left=0 if self._exhausted else self._starts_limit - started,
             cost_scale=scale,
         )
         if math.isinf(self._budget):
             return view
         reserved = sum(view.forecast(t.fidelity, t) for t in self._records if t.state == TrialState.RUNNING)
         return dataclasses.replace(view, budget_left=self._budget - spent - reserved)
+
+    def _refuse_stale(self, trial: Trial) -> None:
+        # A record does not change while its segment runs, so its watermark says it all.
+        record = self._records[trial.number] if trial.number < len(self._records) else None
+        if record is None or record.watermark != trial.segment.record.watermark:
+            raise StaleTrialError(
+                f"trial {trial.number}: is {record.state.value if record else 'unknown'} by now, its segment "
+                "was handed to another worker or told before. Nothing was written; ask() for the next one."
+            )
 
     def _affordable(self, view: StudyView, action: Any) -> bool:
         match action:
@@ -780,6 +847,19 @@ class Study:
                 f"budget={budget}: less than one segment at the lowest rung, which costs {cheapest:.4g} full "
                 "evaluations. Give more, or widen the axes."
             )
+
+    def _check_added(self, record: TrialRecord) -> None:
+        names = set(self.metric_names)
+        for o in (o for curve in record.curves for o in curve.observations):
+            if not names <= set(o.values):
+                raise ValueError(
+                    f"add_trial: an observation has {sorted(o.values)}, but this study's metrics are "
+                    f"{sorted(names)}."
+                )
+            values = o.fidelity.to_dict()
+            self.axes.fidelity({a.name: values.get(a.name) or a.high for a in self.axes.axes})
+        if record.state == TrialState.COMPLETE and record.last is None:
+            raise ValueError("add_trial: a COMPLETE trial needs at least one observation.")
 
     def _lowest_rung(self) -> Fidelity:
         first = self.scheduler.decide(

@@ -7,6 +7,8 @@ that the study's ``tell`` writes, in this process or after a journey from anothe
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import logging
 import math
 import numbers
 import operator
@@ -15,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fidelity.axes import Axes
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     import torch
 
     from spaces import Space
+
+logger = logging.getLogger("bonas")
 
 CHECKPOINT_INTERVAL = 60.0  # seconds between two writes in the middle of a segment
 
@@ -81,7 +86,6 @@ class Trial:
         fidelity: what to train at, ``fidelity.epochs`` being the last epoch of this segment.
         horizon: epochs of a full evaluation; learning-rate schedules are written over it.
         seed: the same in every segment of the trial.
-        user_attrs: what :meth:`set_user_attr` set.
         directions: ``"minimize"`` or ``"maximize"`` for each metric.
         metric_names: what a reported dict must hold.
         retraining: True in ``study.retrain``: train on all but the test data, and test once.
@@ -99,7 +103,7 @@ class Trial:
         self.directions = segment.directions
         self.metric_names = segment.metric_names
         self.retraining = segment.retraining
-        self.user_attrs: dict[str, Any] = dict(record.user_attrs)
+        self._user_attrs: dict[str, Any] = dict(record.user_attrs)
 
         self._start = 0
         self._curve, self._observed = self._curve_from_scratch()
@@ -107,6 +111,7 @@ class Trial:
         self._yielded = 0
         self._position = 0
         self._reported = False
+        self._began = False  # something was reported to this very handle
         self._asked_to_prune = False
         self._fault: str | None = None
         self._interrupted = False
@@ -124,6 +129,11 @@ class Trial:
         return f"Trial(number={self.number}, fidelity={self.fidelity}, params={self.params})"
 
     # -- what an objective calls ---------------------------------------------------------------------
+
+    @property
+    def user_attrs(self) -> Mapping[str, Any]:
+        """What :meth:`set_user_attr` set; a view that cannot be written to."""
+        return MappingProxyType(self._user_attrs)
 
     @property
     def device(self) -> torch.device:
@@ -144,7 +154,7 @@ class Trial:
         """
         from fidelity import checkpoints
 
-        if self._yielded or self._reported:
+        if self._yielded or self._began:
             raise ValueError("load_checkpoint(): must be called before epochs() and report().")
         for index in (len(self._segment.record.curves), len(self._segment.record.curves) - 1):
             path = checkpoints.newest(self._curve_folder(index)) if index >= 0 else None
@@ -159,7 +169,8 @@ class Trial:
             self._curve = index
             known = self._recorded(index)
             carried = {o.epoch: o for o in map(_observation, meta["observations"])}
-            self._observed = {**carried, **known}
+            self._user_attrs.update(meta.get("user_attrs", {}))
+            self._observed = {o.epoch: o for o in merged(tuple(carried.values()), tuple(known.values()))}
             self._known = frozenset(self._observed)
             self._reported = self._reported or bool(carried.keys() - known.keys())
             return state
@@ -204,6 +215,7 @@ class Trial:
             self._fault = f"diverged at epoch {epoch}: {fault}"
             return
         spent = self._spent(epoch, cost)
+        self._began = True
         self._position = max(self._position, epoch)
         earlier = self._observed.get(epoch)
         if earlier is None:
@@ -246,20 +258,24 @@ class Trial:
         """Keep a JSON-ready value with the trial."""
         import json
 
+        if not isinstance(key, str):
+            raise ValueError(f"user attribute {key!r}: the name must be a text, got {type(key).__name__}.")
         try:
-            json.dumps({key: value}, allow_nan=False)
-        except (TypeError, ValueError) as error:
+            copied = json.loads(json.dumps(value, allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"user attribute {key}={value!r}: must be JSON ({error}).") from None
-        self.user_attrs[key] = value
+        self._user_attrs[key] = copied
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
         """The configured value of a float hyperparameter with that name and range."""
+        _refuse_step(name, step, None)
         return float(self._configured(name, "float", low=low, high=high, log=log))
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         """The configured value of an integer hyperparameter with that name and range."""
+        _refuse_step(name, step, 1)
         return int(self._configured(name, "integer", low=low, high=high, log=log))
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
@@ -280,7 +296,7 @@ class Trial:
     def adopt(self, collected: Collected) -> None:
         """Take over what another process collected with its copy of this handle."""
         self._adopted = collected
-        self.user_attrs = dict(collected.user_attrs)
+        self._user_attrs = dict(collected.user_attrs)
 
     def interrupt(self) -> None:
         """Let no further epoch begin."""
@@ -302,26 +318,48 @@ class Trial:
                 "fidelity": self.fidelity.to_dict(),
                 "trial": self.number,
                 "observations": [_dictionary(o) for e, o in sorted(self._observed.items()) if e <= epoch],
+                "user_attrs": self._user_attrs,
             }
             written = checkpoints.write(folder, state, epoch=epoch, meta=meta)
             for other in folder.iterdir():
-                if other != written.path:
+                # A later one is another worker's, to whom the trial was handed meanwhile.
+                later = other.name.rpartition("-")[0] > written.path.name.rpartition("-")[0]
+                if other != written.path and not later:
                     with contextlib.suppress(OSError):
                         other.unlink()
             # Relative to the study's artifacts folder, which may move together with the store.
             file = written.path.relative_to(Path(self._segment.folder).parent).as_posix()
             self._written = CheckpointRecord(epoch, self.fidelity, file, written.sha256, written.nbytes)
             self._counted = None
-            self._written_at = time.monotonic()
+        except OSError as error:
+            # What was reported is worth more than the state: it can be trained again, at a cost.
+            logger.warning(
+                "trial %d: its checkpoint of epoch %d cannot be written (%s). It would be trained again from "
+                "the one before. Make room in %s.",
+                self.number,
+                epoch,
+                error,
+                folder,
+            )
         finally:
             self._writing = False
+            self._written_at = time.monotonic()
         return self._written
 
-    def collect(self) -> Collected:
-        """Write the pending checkpoint and return everything gathered."""
+    def collect(self, value: Any = None) -> Collected:
+        """Write the pending checkpoint and return everything gathered.
+
+        Args:
+            value: what the objective returned: a number stands for the segment's last epoch, and lets a
+                state saved there count.
+        """
         if self._adopted is not None:
             return self._adopted
-        checkpoint = self.flush()
+        self._take(value)
+        try:
+            checkpoint = self.flush()
+        except ValueError as error:
+            checkpoint, self._fault = self._written, f"save_checkpoint: {error}"
         if checkpoint is None:
             checkpoint = self._segment.record.checkpoint
         measured = self._segment.axes.cost == "measured"
@@ -336,10 +374,28 @@ class Trial:
             asked_to_prune=self._asked_to_prune,
             fault=self._fault,
             checkpoint=checkpoint,
-            user_attrs=dict(self.user_attrs),
+            user_attrs=dict(self._user_attrs),
         )
 
     # -- inside --------------------------------------------------------------------------------------
+
+    def _take(self, value: Any) -> None:
+        last = self.fidelity.epochs
+        if value is None or self._interrupted or self._fault is not None or last in self._observed:
+            return
+        try:
+            values, fault = read_values(value, self.metric_names)
+        except (TypeError, ValueError):
+            return  # the ending says what is wrong with it
+        if fault is not None:
+            return
+        axes = self._segment.axes
+        # Nothing was reported for these epochs, so they count at their nominal cost unless seconds do.
+        unreported = axes.nominal_cost(self.fidelity, since=self._position)
+        cost = time.monotonic() - self._clock if axes.cost == "measured" else unreported
+        self._observed[last] = Observation(last, values, cost, self.fidelity)
+        self._position, self._clock, self._reported = last, time.monotonic(), True
+        self._count_candidate()
 
     def _must_stop(self) -> bool:
         if self._stop:
@@ -358,11 +414,14 @@ class Trial:
         curves = self._segment.record.curves
         if not curves:
             return 0, {}
-        made_at = curves[-1].observations[-1].fidelity
         axes = self._segment.axes
-        same = made_at == self.fidelity or (
-            axes.carries(made_at, self.fidelity)
-            and all(made_at[a.name] == self.fidelity[a.name] for a in axes.axes if a.name != "epochs")
+        same = all(
+            made_at == self.fidelity
+            or (
+                axes.carries(made_at, self.fidelity)
+                and all(made_at[a.name] == self.fidelity[a.name] for a in axes.axes if a.name != "epochs")
+            )
+            for made_at in {o.fidelity for o in curves[-1].observations}
         )
         return (len(curves) - 1, self._recorded(len(curves) - 1)) if same else (len(curves), {})
 
@@ -544,16 +603,47 @@ def load_model(space: Space, params: Mapping[str, Any], folder: Path) -> torch.n
     return model
 
 
-def checkpointed(folder: Path, curve: int) -> tuple[int, Fidelity, tuple[Observation, ...]] | None:
-    """What the newest checkpoint of a curve carries: its epoch, its fidelity and its observations."""
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What the newest checkpoint of a curve says about its trial."""
+
+    record: CheckpointRecord
+    observations: tuple[Observation, ...]
+    user_attrs: Mapping[str, Any]
+
+
+def saved(folder: Path, curve: int) -> Saved | None:
+    """The newest checkpoint of a curve in a trial's folder, without its state."""
     from fidelity import checkpoints
 
     path = checkpoints.newest(folder / f"curve-{curve:02d}")
     if path is None:
         return None
     _, meta = checkpoints.read(path)
-    observations = tuple(map(_observation, meta["observations"]))
-    return meta["epoch"], Fidelity.from_dict(meta["fidelity"]), observations
+    data = path.read_bytes()
+    return Saved(
+        CheckpointRecord(
+            epoch=meta["epoch"],
+            fidelity=Fidelity.from_dict(meta["fidelity"]),
+            # Relative to the study's artifacts folder, which may move together with the store.
+            file=path.relative_to(folder.parent).as_posix(),
+            sha256=hashlib.sha256(data).hexdigest(),
+            nbytes=len(data),
+        ),
+        tuple(map(_observation, meta["observations"])),
+        meta.get("user_attrs", {}),
+    )
+
+
+def merged(carried: Sequence[Observation], known: Sequence[Observation]) -> tuple[Observation, ...]:
+    """One curve of what a checkpoint carries and what is recorded: the first values, all of the cost."""
+    observations = {o.epoch: o for o in known}
+    for o in carried:
+        earlier = observations.get(o.epoch)
+        if earlier is None or o.cost > earlier.cost:
+            first = earlier or o
+            observations[o.epoch] = Observation(o.epoch, first.values, o.cost, first.fidelity)
+    return tuple(observations[epoch] for epoch in sorted(observations))
 
 
 def read_values(value: Any, metric_names: Sequence[str]) -> tuple[dict[str, float], str | None]:
@@ -585,7 +675,15 @@ def _number(value: Any, name: str) -> float:
             value = value.item()  # a NumPy scalar, or an array or tensor of one element
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}={value!r}: must be a number, got {type(value).__name__}.")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond the range of floats
+        return math.inf
+
+
+def _refuse_step(name: str, step: float | None, only: float | None) -> None:
+    if step != only:
+        raise ValueError(f"{name!r}: asked for step={step}, but a space's hyperparameters have no steps.")
 
 
 def _whole(epoch: Any) -> int:

@@ -5,6 +5,7 @@ Uses the public ``ask`` and ``tell`` only; knows nothing of samplers, schedulers
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -34,10 +35,11 @@ def run_here(
     study: Study, objective: Callable[[Trial], Any], callbacks: Sequence[Callback], interruption: Interruption
 ) -> None:
     """Run one segment after the other until nothing is left or somebody stops it."""
+    patience = Patience(study)
     while not interruption.requested and not stopping(study):
         trial = study.ask()
         if trial is None:
-            if study.done:
+            if study.done or patience.in_vain([]):
                 return
             time.sleep(POLL)
             continue
@@ -50,6 +52,9 @@ def run_here(
         except StaleTrialError as stale:
             logger.warning("%s", stale)
             continue
+        except BaseException:
+            study.release(trial)  # full disk, second Ctrl-C: the next call goes on with this very segment
+            raise
         finally:
             interruption.running.pop(trial.number, None)
         after_tell(study, told, error, callbacks)
@@ -80,8 +85,36 @@ def after_tell(
         logger.warning("trial %d: %s, %s", told.number, told.state.value, told.reason)
     for callback in callbacks:
         callback(study, told)
-    if told.state == TrialState.FAIL and error is not None and is_bug(error) and study.broken(told):
+    if error is None:
+        return
+    if told.state == TrialState.FAIL and is_bug(error) and study.broken(told):
         raise error
+    if told.state == TrialState.INFEASIBLE and study.out_of_memory:
+        raise error
+
+
+class Patience:
+    """Waiting for segments that others run, and knowing when nobody does."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._said = False
+
+    def in_vain(self, mine: list[int]) -> bool:
+        """Whether all that is waited for was asked for by this very study object, and will not be told.
+
+        Args:
+            mine: trials whose segments this call runs itself.
+        """
+        running = [t.number for t in self._study.records if t.state == TrialState.RUNNING]
+        untold = [number for number in self._study.own_running if number not in mine]
+        if running and set(running) == set(untold):
+            logger.warning("trials %s were asked for and never told: nothing else is left to run", untold)
+            return True
+        if running and not self._said:
+            logger.info("waiting for trials %s, which other workers run", running)
+            self._said = True
+        return False
 
 
 @dataclass
@@ -145,8 +178,10 @@ def leases_renewed(study: Study, interruption: Interruption) -> Iterator[None]:
     def renew() -> None:
         while not finished.wait(study.lease / 4):
             numbers = list(interruption.running)
-            if numbers:
-                study.renew_leases(numbers)
+            # A lease that is not renewed in time costs a segment, never the study.
+            with contextlib.suppress(Exception):
+                if numbers:
+                    study.renew_leases(numbers)
 
     thread = threading.Thread(target=renew, name="bonas-leases", daemon=True)
     thread.start()

@@ -6,25 +6,32 @@ A lost worker costs one segment: its trial is paused at its last checkpoint and 
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import hashlib
+import logging
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bonas.executors.here import Callback, Interruption, after_tell, call, stopping
+from bonas.errors import StaleTrialError
+from bonas.executors.here import Callback, Interruption, Patience, after_tell, call, stopping
 from bonas.trial import Collected, Segment, Trial
 
 if TYPE_CHECKING:
     from bonas.study import Study
 
+logger = logging.getLogger("bonas")
+
+MOST_DEATHS = 3  # workers that one segment may kill before it is given up
 POLL = 0.2  # seconds between two looks at signals and at what other processes are doing
 
 _loaded: dict[str, tuple[Any, Any]] = {}
@@ -61,26 +68,33 @@ def run_in_pool(
     slots = n_jobs if own else max(n_jobs, getattr(executor, "_max_workers", n_jobs))
     pool = _process_pool(n_jobs) if own else executor
     waiting: dict[Future[_Shipped], Trial] = {}
+    deaths: Counter[int] = Counter()
+    patience = Patience(study)
     try:
         study.use_stop_file(str(stop_file))
         while True:
             idle = False
             while len(waiting) < slots and not interruption.requested and not stopping(study):
+                if any(deaths[trial.number] for trial in waiting.values()):
+                    break  # what has killed a worker runs alone, so that it takes nobody else along
                 trial = study.ask()
                 if trial is None:
                     idle = True
                     break
-                interruption.running[trial.number] = trial
                 try:
-                    waiting[pool.submit(_work, parcel, trial.segment)] = trial
-                except BrokenProcessPool:
-                    interruption.running.pop(trial.number, None)
-                    study.abandon(trial, "its worker died")
-                    if not own:
+                    future = pool.submit(_work, parcel, trial.segment)
+                except BaseException as error:
+                    study.release(trial)
+                    if not own or not isinstance(error, BrokenProcessPool):
                         raise
                     pool = _process_pool(n_jobs)
+                    continue
+                interruption.running[trial.number] = trial
+                waiting[future] = trial
             if not waiting:
-                if interruption.requested or stopping(study) or not idle or study.done:
+                if interruption.requested or stopping(study) or not idle:
+                    return
+                if study.done or patience.in_vain([]):
                     return
                 time.sleep(POLL)
                 continue
@@ -89,24 +103,57 @@ def run_in_pool(
             for future in ended:
                 trial = waiting.pop(future)
                 interruption.running.pop(trial.number, None)
-                _tell(study, trial, future, callbacks)
+                _tell(study, trial, future, callbacks, deaths)
     finally:
         study.use_stop_file(None)
+        stop_file.touch()  # if this ends by an exception, the other segments stop at their next epoch
         if own:
-            stop_file.touch()
             pool.shutdown(wait=True, cancel_futures=True)
+        _tell_rest(study, waiting)
         stop_file.unlink(missing_ok=True)
 
 
-def _tell(study: Study, trial: Trial, future: Future[_Shipped], callbacks: Sequence[Callback]) -> None:
+def _tell(
+    study: Study,
+    trial: Trial,
+    future: Future[_Shipped],
+    callbacks: Sequence[Callback],
+    deaths: Counter[int],
+) -> None:
     try:
         shipped = future.result()
-    except (BrokenProcessPool, concurrent.futures.CancelledError):
-        study.abandon(trial, "its worker died")
+    except (Exception, concurrent.futures.CancelledError) as error:
+        deaths[trial.number] += 1
+        poison = deaths[trial.number] >= MOST_DEATHS
+        failure = f"its worker died {MOST_DEATHS} times ({type(error).__name__}: {error})" if poison else None
+        logger.warning("trial %d: its worker died (%s: %s)", trial.number, type(error).__name__, error)
+        failed = study.abandon(trial, failure)
+        if failed is not None and poison:
+            after_tell(study, failed, error if isinstance(error, Exception) else None, callbacks)
         return
+    del deaths[trial.number]
     trial.adopt(shipped.collected)
-    told = study.tell(trial, shipped.value, shipped.error)
+    try:
+        told = study.tell(trial, shipped.value, shipped.error)
+    except StaleTrialError as stale:
+        logger.warning("%s", stale)
+        return
+    except BaseException:
+        study.release(trial)
+        raise
     after_tell(study, told, shipped.error, callbacks)
+
+
+def _tell_rest(study: Study, waiting: Mapping[Future[_Shipped], Trial]) -> None:
+    """After an error: what the other workers had evaluated is not lost."""
+    concurrent.futures.wait(waiting)
+    for future, trial in waiting.items():
+        try:
+            shipped = future.result()
+            trial.adopt(shipped.collected)
+            study.tell(trial, shipped.value, shipped.error)
+        except (Exception, concurrent.futures.CancelledError):
+            study.release(trial)
 
 
 def _process_pool(n_jobs: int) -> ProcessPoolExecutor:
@@ -139,23 +186,35 @@ def _packed(objective: Callable[[Trial], Any], space: Any) -> bytes:
 def _work(parcel: bytes, segment: Segment) -> _Shipped:
     """Run one segment in a worker."""
     digest = hashlib.sha256(parcel).hexdigest()
-    if digest not in _loaded:
+    loaded = _loaded.get(digest)
+    if loaded is None:
         import cloudpickle
 
+        loaded = cloudpickle.loads(parcel)  # sent by the driver, never read from a disk
         _loaded.clear()
-        _loaded[digest] = cloudpickle.loads(parcel)  # sent by the driver, never read from a disk
-    objective, space = _loaded[digest]
+        _loaded[digest] = loaded
+    objective, space = loaded
     trial = Trial(segment, space)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: _save_and_stop(trial))
     Path(segment.folder).parent.mkdir(parents=True, exist_ok=True)
     value, error = call(objective, trial)
-    return _Shipped(trial.collect(), value, _portable(error))
+    return _Shipped(trial.collect(value if error is None else None), _plain(value), _portable(error))
 
 
 def _save_and_stop(trial: Trial) -> None:
     trial.interrupt()
     trial.flush()
+
+
+def _plain(value: Any) -> Any:
+    """What an objective returned as plain numbers, or in words: not everything can travel."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(v) for name, v in value.items()}
+    if hasattr(value, "item"):
+        with contextlib.suppress(Exception):
+            value = value.item()
+    return value if value is None or isinstance(value, (int, float)) else repr(value)[:200]
 
 
 def _portable(error: BaseException | None) -> BaseException | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 LEASE = 600.0  # seconds after which a worker out of sight is taken for dead
 
+_RELEASED: set[tuple[str, int, int]] = set()
 _ALIVE: weakref.WeakValueDictionary[str, Owner] = weakref.WeakValueDictionary()
 
 
@@ -32,6 +33,16 @@ class Owner:
 
     def __str__(self) -> str:
         return f"{self.host}:{self.process}:{self.started}:{self.nonce}"
+
+
+def release(owner: str, number: int, watermark: int) -> None:
+    """Note that nobody in this process will tell this trial any more, though its owner lives."""
+    _RELEASED.add((owner, number, watermark))
+
+
+def released(owner: str, number: int, watermark: int) -> bool:
+    """Whether :func:`release` was called for this very segment."""
+    return (owner, number, watermark) in _RELEASED
 
 
 def gone(owner: str) -> bool | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -120,6 +122,8 @@ class Store:
         self._engine = engine
         self.path = path
         """The database file, or None in memory."""
+        self._process = os.getpid()
+        self._lock = threading.RLock()
 
     def create(self, name: str, definition: Mapping[str, Any]) -> StudyRow | None:
         """Store a new study; None if the name is taken."""
@@ -161,15 +165,22 @@ class Store:
     @contextmanager
     def transaction(self, study: int) -> Iterator[Transaction]:
         """Read and write one study, alone; all of it is kept or nothing."""
-        with self._engine.begin() as connection:
+        if self._process != os.getpid() and self.path is not None:
+            # A connection must not be used on both sides of a fork.
+            self._engine.dispose(close=False)
+            self._process, self._lock = os.getpid(), threading.RLock()
+        with self._lock, _readable_errors(self.path), self._engine.begin() as connection:
             watermark = connection.execute(
                 sa.select(_studies.c.watermark).where(_studies.c.study == study).with_for_update()
             ).scalar_one()
             transaction = Transaction(connection, study, watermark)
             yield transaction
-            if transaction.changed:
+            transaction.advance()
+            if transaction.watermark != watermark:
                 connection.execute(
-                    sa.update(_studies).where(_studies.c.study == study).values(watermark=watermark + 1)
+                    sa.update(_studies)
+                    .where(_studies.c.study == study)
+                    .values(watermark=transaction.watermark)
                 )
 
     def close(self) -> None:
@@ -184,8 +195,14 @@ class Transaction:
         self._connection = connection
         self._study = study
         self.watermark = watermark
-        """The study's change counter before this transaction."""
+        """The study's change counter: what is written now bears the next number."""
         self.changed = False
+
+    def advance(self) -> None:
+        """Let what follows count as a later change than what was written so far."""
+        if self.changed:
+            self.watermark += 1
+            self.changed = False
 
     # -- reading -------------------------------------------------------------------------------------
 
@@ -396,18 +413,43 @@ def open_store(storage: str | Path | None, create: bool) -> Store:
         if path.is_dir() or text.endswith("/") or (create and not path.suffix and not path.exists()):
             path = path / "study.db"
     path = path.absolute()
-    if path.exists() and path.stat().st_size and path.open("rb").read(16) != b"SQLite format 3\x00":
+    if path.is_file() and path.stat().st_size and path.open("rb").read(16) != b"SQLite format 3\x00":
         raise ValueError(f"{text}: is not a study. A study is a folder with a study.db, or such a file.")
+    if path.is_dir():
+        raise ValueError(f"{text}: is a folder, not a study. Give the folder it lies in, or another file.")
     if not create and not path.exists():
         raise ValueError(
             f"{text}: there is no study here. A study is a folder with a study.db, or such a file."
         )
     if create:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"{text}: the folder {path.parent} cannot be made ({error.strerror}). Give another place."
+            ) from None
+    with _readable_errors(path):
         return _connect(f"sqlite:///{path}", path)
+
+
+@contextmanager
+def _readable_errors(path: Path | None) -> Iterator[None]:
+    """Turn the database's errors into one sentence and a remedy; nothing of the transaction is kept."""
+    try:
+        yield
     except sa.exc.DatabaseError as error:
-        raise ValueError(f"{text}: is not a study, or a damaged one ({error.orig}).") from None
+        said = str(error.orig)
+        remedies = {
+            "locked": "Another process holds it. Wait, or end that process",
+            "full": "Make room, and call again: the search goes on from here",
+            "readonly": "Give a place you may write to, or copy the study's folder there",
+            "unable to open": "Give a place you may write to",
+        }
+        remedy = next((r for word, r in remedies.items() if word in said), None)
+        if remedy is None and isinstance(error, (sa.exc.IntegrityError, sa.exc.ProgrammingError)):
+            raise  # a mistake of ours, not of the file's
+        remedy = remedy or "It is not a study, or a damaged one: restore it from a copy"
+        raise ValueError(f"{path or 'storage'}: {said}. {remedy}.") from error
 
 
 def _connect(url: str, path: Path | None, **options: Any) -> Store:
@@ -467,4 +509,9 @@ def _fidelity(text: str) -> Fidelity:
 
 
 def _dump(value: Any) -> str:
-    return json.dumps(value, default=dict, allow_nan=False)
+    return json.dumps(value, default=_plain, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON does not know: NumPy's numbers, and mappings that are no dictionaries."""
+    return value.item() if hasattr(value, "item") else dict(value)

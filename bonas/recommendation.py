@@ -12,10 +12,11 @@ import numpy as np
 from bonas.endings import conclude
 from bonas.executors import call, interruptible
 from bonas.trial import Collected, FrozenTrial, Trial
-from fidelity.records import Curve, Observation, StudyView, TrialRecord, TrialState
+from fidelity.records import Curve, Fidelity, Observation, StudyView, TrialRecord, TrialState
 
 if TYPE_CHECKING:
     from bonas.study import Study
+    from fidelity.axes import Axes
 
 _REEVALUATED = "reevaluated"
 _RETRAINED = "retrained"
@@ -44,15 +45,21 @@ def recommend(study: Study, objective: Callable[[Trial], Any] | None, k: int, re
     return _best_mean(finalists, values, view)
 
 
-def retrain(study: Study, objective: Callable[[Trial], Any], trial: FrozenTrial | None) -> FrozenTrial:
+def retrain(
+    study: Study, objective: Callable[[Trial], Any], trial: FrozenTrial | None, epochs: int | None
+) -> FrozenTrial:
     """See :meth:`bonas.Study.retrain`."""
     chosen = trial or recommend(study, None, 1, 1)
+    axes = study.axes if epochs is None else study.axes.stretched(epochs)
     done = retrained(study)
-    if done is not None and done.number == chosen.number:
+    if done is not None and (done.number, done.fidelity) == (chosen.number, axes.full):
         return done
-    record, collected = _evaluate(study, objective, chosen.record, "retrained", chosen.seed, retraining=True)
+    record, collected = _evaluate(
+        study, objective, chosen.record, "retrained", chosen.seed, axes, retraining=True
+    )
     entry = {
         "number": record.number,
+        "fidelity": axes.full.to_dict(),
         "values": dict(record.values),
         "user_attrs": dict(collected.user_attrs),
     }
@@ -69,9 +76,10 @@ def retrained(study: Study) -> FrozenTrial | None:
         return None
     record = study.records[entry["number"]]
     folder = study.artifacts / f"retrained-{record.number:05d}"
-    last = Observation(study.axes.full.epochs, entry["values"], 0.0, study.axes.full)
+    fidelity = Fidelity.from_dict(entry["fidelity"])
+    last = Observation(fidelity.epochs, entry["values"], 0.0, fidelity)
     record = dataclasses.replace(
-        record, curves=(Curve((last,)),), user_attrs=entry["user_attrs"], fidelity=study.axes.full
+        record, curves=(Curve((last,)),), user_attrs=entry["user_attrs"], fidelity=fidelity
     )
     return FrozenTrial(record, study.space, study.metric_names, folder)
 
@@ -110,7 +118,7 @@ def _evaluated_again(
     for repeat in range(repeats):
         seed = int(np.random.SeedSequence([trial.seed, repeat]).generate_state(1)[0])
         name = f"again-{repeat}"
-        record, _ = _evaluate(study, objective, trial.record, name, seed, retraining=False)
+        record, _ = _evaluate(study, objective, trial.record, name, seed, study.axes, retraining=False)
         values.append(record.values[study.metric_names[0]])
     return values
 
@@ -121,13 +129,14 @@ def _evaluate(
     record: TrialRecord,
     name: str,
     seed: int,
+    axes: Axes,
     *,
     retraining: bool,
 ) -> tuple[TrialRecord, Collected]:
-    """Run an objective once at full fidelity outside the search; its checkpoint outlives an interruption."""
+    """Run an objective once, outside the search, to full fidelity; interrupted, its checkpoint stays."""
     fresh = dataclasses.replace(
         record,
-        fidelity=study.axes.full,
+        fidelity=axes.full,
         seed=seed,
         curves=(),
         checkpoint=None,
@@ -135,7 +144,7 @@ def _evaluate(
         state=TrialState.RUNNING,
     )
     folder = str(study.artifacts / f"{name}-{record.number:05d}")
-    handle = study.detached(fresh, folder, retraining=retraining)
+    handle = study.detached(fresh, folder, axes, retraining=retraining)
     with interruptible() as interruption:
         interruption.running[record.number] = handle
         value, error = call(objective, handle)

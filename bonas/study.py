@@ -482,7 +482,9 @@ class Study:
 
         return recommend(self, objective, k, repeats)
 
-    def retrain(self, objective: Objective, trial: FrozenTrial | None = None) -> FrozenTrial:
+    def retrain(
+        self, objective: Objective, trial: FrozenTrial | None = None, epochs: int | None = None
+    ) -> FrozenTrial:
         """Train the recommended configuration from scratch at full fidelity and touch the test data once.
 
         ``bonas.train_on(data)`` then trains on training and validation data and keeps ``test_accuracy`` in
@@ -491,10 +493,11 @@ class Study:
         Args:
             objective: as for :meth:`optimize`.
             trial: what to retrain, if not what :meth:`recommend` says.
+            epochs: train for longer, or shorter, than full fidelity; the schedule stretches with it.
         """
         from bonas.recommendation import retrain
 
-        return retrain(self, objective, trial)
+        return retrain(self, objective, trial, epochs)
 
     # -- what recommendation and running use ---------------------------------------------------------
 
@@ -577,9 +580,10 @@ class Study:
         """Numbers of the trials that this very object handed out and that were not told."""
         return [t.number for t in self.records if t.owner == str(self._owner)]
 
-    def detached(self, record: TrialRecord, folder: str, *, retraining: bool) -> Trial:
-        """A handle at full fidelity outside the search; nothing of it is written to the trials."""
-        return Trial(self._segment(record, folder, retraining=retraining), self.space)
+    def detached(self, record: TrialRecord, folder: str, axes: Axes, *, retraining: bool) -> Trial:
+        """A handle outside the search, over axes of its own; nothing of it is written to the trials."""
+        segment = self._segment(record, folder, retraining=retraining)
+        return Trial(dataclasses.replace(segment, axes=axes), self.space)
 
     # -- inside --------------------------------------------------------------------------------------
 

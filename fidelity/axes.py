@@ -132,6 +132,14 @@ class Axes:
         """Every axis at its maximum."""
         return self.at(1.0)
 
+    def stretched(self, epochs: int) -> Axes:
+        """The same axes with another number of epochs at full fidelity: to train a winner for longer."""
+        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+            raise ValueError(f"epochs={epochs!r}: must be a whole number of at least 1.")
+        data = self.to_dict()
+        data["axes"]["epochs"] = {"values": [epochs], "listed": True}
+        return Axes.from_dict(data)
+
     @property
     def lowest(self) -> Fidelity:
         """Every axis at its minimum."""

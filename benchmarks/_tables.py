@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,27 +49,26 @@ class NasBench201:
     datasets: tuple[str, ...]
     accuracy: np.ndarray
     """Percent, shape (cells, data sets, seeds); NaN where a third seed was not trained."""
-    parameters: np.ndarray
-    """Counted by the authors, in millions, shape (cells, data sets)."""
     operations: np.ndarray
     """Index into ``OPERATIONS`` for edges 1←0, 2←0, 2←1, 3←0, 3←1, 3←2, shape (cells, 6)."""
 
     OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 
-    def __post_init__(self) -> None:
-        index = {tuple(row): i for i, row in enumerate(self.operations.tolist())}
-        object.__setattr__(self, "_index", index)
-        object.__setattr__(self, "_mean", np.nanmean(self.accuracy, axis=2, dtype=np.float64))
+    @cached_property
+    def _index(self) -> dict[tuple[int, ...], int]:
+        return {tuple(row): i for i, row in enumerate(self.operations.tolist())}
+
+    @cached_property
+    def _mean(self) -> np.ndarray:
+        return np.nanmean(self.accuracy, axis=2, dtype=np.float64)
 
     def row(self, params: Mapping[str, Any]) -> int:
         """The row of a cell given as ``edge0`` … ``edge5``."""
-        row: int = self._index[tuple(self.OPERATIONS.index(params[f"edge{k}"]) for k in range(6))]  # type: ignore[attr-defined]
-        return row
+        return self._index[tuple(self.OPERATIONS.index(params[f"edge{k}"]) for k in range(6))]
 
     def regret(self, rows: np.ndarray, dataset: int) -> np.ndarray:
         """Percentage points of mean accuracy between the best cell and each of ``rows``."""
-        mean: np.ndarray = self._mean[:, dataset]  # type: ignore[attr-defined]
-        return mean.max() - mean[rows]
+        return self._mean[:, dataset].max() - self._mean[rows, dataset]
 
     def observe(self, row: int, dataset: int, rng: np.random.Generator) -> float:
         """The accuracy of one training run, its seed drawn."""
@@ -86,6 +86,5 @@ def nasbench201() -> NasBench201:
         return NasBench201(
             datasets=("cifar10", "cifar100", "ImageNet16-120"),
             accuracy=table["val_acc_200"],
-            parameters=table["params_m"],
             operations=table["ops"],
         )

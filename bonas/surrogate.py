@@ -77,7 +77,7 @@ class Forest:
         chances: Floats | None = None,
         n_trees: int = 32,
         max_features: float = 0.5,
-        sample_rows: int = 300,
+        sample_rows: int = 200,
     ) -> None:
         n = len(y)
         size = min(n, sample_rows)

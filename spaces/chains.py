@@ -32,9 +32,8 @@ ACTIVATIONS = {
     "tanh": "Tanh",
 }
 NORMALISATIONS = ("batch", "group", "none")
-# The hand-written default: filters grow as the picture shrinks.
+# Of the hand-written default, whose filters grow as the picture shrinks.
 _DEFAULT_FILTERS = (32, 64, 128)
-_DEFAULT_STRIDES = (1, 2, 2)
 
 
 def chain(
@@ -161,27 +160,24 @@ class Chain:
                 "n_layers", low, high, default_value=min(max(3, low), high)
             )
         parts.append(depth)
+        side = min(self.input_shape[1:])
         for i in range(high):
-            # Every later layer of the default repeats the third without shrinking the picture.
+            # The default's second and third layer halve the picture, unless less than 4 pixels would
+            # be left; every later one repeats the third without halving.
             size = _nearest(self.filters, _DEFAULT_FILTERS[min(i, 2)])
-            stride = _nearest(self.strides, _DEFAULT_STRIDES[i] if i < 3 else 1)
+            stride = _nearest(self.strides, 2 if i in (1, 2) and side >= 8 else 1)
+            side = -(-side // stride)
             weights = [_PRIOR[o] for o in self.operations]
             op = ConfigSpace.CategoricalHyperparameter(f"layer{i}_op", self.operations, weights=weights)
+            act, norm = _preferred(self.activations, "relu"), _preferred(self.normalisations, "batch")
+            at = f"layer{i}_"
+            ordinal, choice = ConfigSpace.OrdinalHyperparameter, ConfigSpace.CategoricalHyperparameter
             of_op: list[tuple[tuple[str, ...], Any]] = [
-                (_WEIGHTED, ConfigSpace.OrdinalHyperparameter(f"layer{i}_kernel", self.kernels)),
-                (
-                    _WEIGHTED,
-                    ConfigSpace.OrdinalHyperparameter(f"layer{i}_filters", self.filters, default_value=size),
-                ),
-                (
-                    _STRIDED,
-                    ConfigSpace.OrdinalHyperparameter(f"layer{i}_stride", self.strides, default_value=stride),
-                ),
-                (_WEIGHTED, ConfigSpace.CategoricalHyperparameter(f"layer{i}_activation", self.activations)),
-                (
-                    _WEIGHTED,
-                    ConfigSpace.CategoricalHyperparameter(f"layer{i}_normalisation", self.normalisations),
-                ),
+                (_WEIGHTED, ordinal(f"{at}kernel", self.kernels)),
+                (_WEIGHTED, ordinal(f"{at}filters", self.filters, default_value=size)),
+                (_STRIDED, ordinal(f"{at}stride", self.strides, default_value=stride)),
+                (_WEIGHTED, choice(f"{at}activation", self.activations, default_value=act)),
+                (_WEIGHTED, choice(f"{at}normalisation", self.normalisations, default_value=norm)),
             ]
             parts.append(op)
             if i >= low:
@@ -377,3 +373,7 @@ def _names(name: str, given: Sequence[str], known: tuple[str, ...]) -> tuple[str
 
 def _nearest(values: Sequence[int], wanted: int) -> int:
     return min(values, key=lambda v: abs(v - wanted))
+
+
+def _preferred(values: Sequence[str], wanted: str) -> str:
+    return wanted if wanted in values else values[0]

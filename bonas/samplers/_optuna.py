@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import logging
 from dataclasses import dataclass
 from datetime import datetime
@@ -84,6 +85,7 @@ class OptunaSampler:
         self._name = sampler if isinstance(sampler, str) else None
         self._sampler = _made(sampler, self.settings)
         self._distributions: Distributions | None = None
+        self._frozen: dict[int, tuple[TrialRecord, tuple[str, ...], FrozenTrial]] = {}
 
     def __repr__(self) -> str:
         shown = repr(self._name) if self._name else f"{type(self._sampler).__name__}(...)"
@@ -115,19 +117,20 @@ class OptunaSampler:
         if space.size < float("inf") and len(seen) >= space.size:
             return None
         distributions = self._of(space)
-        finished = [self._freeze(view, trial, distributions, i) for i, trial in enumerate(view.trials)]
+        known = [self._known(view, trial, distributions, i) for i, trial in enumerate(view.trials)]
         valid: dict[str, Any] | None = None
         with _silenced():
             for _ in range(_ATTEMPTS):
                 # A pristine copy each time: whatever it remembers from one ask must not reach the next.
                 sampler = copy.deepcopy(self._sampler)
                 _reseed(sampler, rng)
-                storage = _Records(finished, [_DIRECTIONS[d] for d in view.directions])
+                storage = _Records(known, [_DIRECTIONS[d] for d in view.directions])
                 study = optuna.Study(
                     storage.NAME, storage, sampler=sampler, pruner=optuna.pruners.NopPruner()
                 )
+                suggested = distributions.suggest(study.ask())
                 try:
-                    params = space.validate(distributions.suggest(study.ask()))
+                    params = space.validate(suggested)
                 except ValueError:  # a forbidden combination
                     continue
                 if space.key(params) not in seen:
@@ -142,39 +145,56 @@ class OptunaSampler:
     def _of(self, space: Space) -> Distributions:
         if self._distributions is None or self._distributions.space is not space:
             self._distributions = Distributions(space)
+            self._frozen.clear()
         return self._distributions
 
-    def _freeze(
+    def _known(
         self, view: StudyView, trial: TrialRecord, distributions: Distributions, at: int
     ) -> FrozenTrial:
-        params, of = distributions.internal(trial.params)
-        values: list[float] | None = [trial.values.get(name, np.nan) for name in view.metric_names]
-        state = OptunaState.COMPLETE
-        if trial.state in (TrialState.FAIL, TrialState.INFEASIBLE):
-            state, values = OptunaState.FAIL, None
-        elif not np.isfinite(values).all():  # type: ignore[arg-type]
-            state = OptunaState.FAIL if trial.state.finished else OptunaState.RUNNING
-            values = None
-        return FrozenTrial(
-            number=at,
-            trial_id=at,
-            state=state,
-            value=None,
-            values=values,
-            datetime_start=_LONG_AGO,
-            datetime_complete=_LONG_AGO if state.is_finished() else None,
-            params=params,
-            distributions=of,
-            user_attrs={},
-            system_attrs={},
-            intermediate_values={},
-        )
+        """A record as Optuna's trial; made once for each record object, and records never change."""
+        record, names, frozen = self._frozen.get(at, (None, None, None))
+        if frozen is None or record is not trial or names != view.metric_names:
+            frozen = _freeze(view, trial, distributions, at)
+            self._frozen[at] = (trial, view.metric_names, frozen)
+        return frozen
+
+
+def _freeze(view: StudyView, trial: TrialRecord, distributions: Distributions, at: int) -> FrozenTrial:
+    params, of = distributions.internal(trial.params)
+    values: list[float] | None = [trial.values.get(name, np.nan) for name in view.metric_names]
+    state = OptunaState.COMPLETE
+    if trial.state in (TrialState.FAIL, TrialState.INFEASIBLE):
+        state, values = OptunaState.FAIL, None
+    elif not np.isfinite(values).all():  # type: ignore[arg-type]
+        state = OptunaState.FAIL if trial.state.finished else OptunaState.RUNNING
+        values = None
+    return FrozenTrial(
+        number=at,
+        trial_id=at,
+        state=state,
+        value=None,
+        values=values,
+        datetime_start=_LONG_AGO,
+        datetime_complete=_LONG_AGO if state.is_finished() else None,
+        params=params,
+        distributions=of,
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+    )
 
 
 def _made(sampler: str | BaseSampler, settings: dict[str, Any]) -> BaseSampler:
     if isinstance(sampler, str):
         if sampler not in _BY_NAME:
             raise closest("Optuna sampler", sampler, list(_BY_NAME))
+        try:
+            json.dumps(settings)
+        except TypeError as error:
+            raise ValueError(
+                f"settings={settings}: must be plain values that can be stored ({error}). "
+                "Pass a sampler object instead."
+            ) from error
         try:
             return _BY_NAME[sampler](**settings)
         except TypeError as error:

@@ -101,6 +101,8 @@ def test_forest_settings_out_of_range(settings: dict[str, Any]) -> None:
 def test_optuna_settings_that_cannot_work() -> None:
     with pytest.raises(ValueError, match="TPESampler does not take them"):
         OptunaSampler("TPESampler", {"n_startups": 1})
+    with pytest.raises(ValueError, match="must be plain values that can be stored"):
+        OptunaSampler("TPESampler", {"gamma": len})
     with pytest.raises(ValueError, match="only for a sampler given by name"):
         OptunaSampler(optuna.samplers.TPESampler(), {"seed": 1})
     with pytest.raises(ValueError, match="must be a name or an Optuna sampler"):

@@ -17,11 +17,11 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import _tables
-import ConfigSpace
 import numpy as np
 import torch
 from torch import nn
@@ -119,7 +119,7 @@ def main() -> int:
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "ConfigSpace": ConfigSpace.__version__,
+            "ConfigSpace": version("ConfigSpace"),
         },
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores, one used, no GPU",
         "networks": networks,

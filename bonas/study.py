@@ -561,9 +561,11 @@ class Study:
         Returns the trial, or None if another worker has it by now.
         """
         with self._transaction() as transaction:
-            record = self._records[trial.number]
-            if record.watermark != trial.segment.record.watermark:
+            try:
+                self._refuse_stale(trial)
+            except StaleTrialError:
                 return None
+            record = self._records[trial.number]
             if failure is None:
                 record = self._take_back(transaction, record)
             else:
@@ -812,9 +814,10 @@ class Study:
         return dataclasses.replace(view, budget_left=self._budget - spent - reserved)
 
     def _refuse_stale(self, trial: Trial) -> None:
-        # A record does not change while its segment runs, so its watermark says it all.
+        # A record does not change while its segment runs, so owner and watermark say it all.
         record = self._records[trial.number] if trial.number < len(self._records) else None
-        if record is None or record.watermark != trial.segment.record.watermark:
+        handed = trial.segment.record
+        if record is None or (record.owner, record.watermark) != (handed.owner, handed.watermark):
             raise StaleTrialError(
                 f"trial {trial.number}: is {record.state.value if record else 'unknown'} by now, its segment "
                 "was handed to another worker or told before. Nothing was written; ask() for the next one."

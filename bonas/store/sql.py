@@ -11,6 +11,7 @@ import json
 import os
 import threading
 import time
+import weakref
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -122,6 +123,7 @@ class Store:
         self._engine = engine
         self.path = path
         """The database file, or None in memory."""
+        weakref.finalize(self, engine.dispose)
         self._process = os.getpid()
         self._lock = threading.RLock()
 
@@ -413,7 +415,7 @@ def open_store(storage: str | Path | None, create: bool) -> Store:
         if path.is_dir() or text.endswith("/") or (create and not path.suffix and not path.exists()):
             path = path / "study.db"
     path = path.absolute()
-    if path.is_file() and path.stat().st_size and path.open("rb").read(16) != b"SQLite format 3\x00":
+    if path.is_file() and path.stat().st_size and _beginning(path) != b"SQLite format 3\x00":
         raise ValueError(f"{text}: is not a study. A study is a folder with a study.db, or such a file.")
     if path.is_dir():
         raise ValueError(f"{text}: is a folder, not a study. Give the folder it lies in, or another file.")
@@ -430,6 +432,11 @@ def open_store(storage: str | Path | None, create: bool) -> Store:
             ) from None
     with _readable_errors(path):
         return _connect(f"sqlite:///{path}", path)
+
+
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(16)
 
 
 @contextmanager

@@ -57,7 +57,7 @@ class ForestSampler:
         at_least("n_initial", n_initial, 1, 5)
         at_least("n_trees", n_trees, 2, 32)
         at_least("n_incumbents", n_incumbents, 1, 5)
-        if not 0 <= random_fraction <= 1:
+        if not (isinstance(random_fraction, (int, float)) and 0 <= random_fraction <= 1):
             raise ValueError(f"random_fraction={random_fraction!r}: must lie in [0, 1]. The default is 0.1.")
         self.n_initial = n_initial
         self.n_trees = n_trees
@@ -84,7 +84,7 @@ class ForestSampler:
     def sample(self, space: Space, view: StudyView, rng: np.random.Generator) -> dict[str, Any] | None:
         """The unseen candidate with the greatest expected improvement; None once the space is used up."""
         seen = seen_keys(view)
-        valued = [trial for trial in view.trials if trial.last is not None]
+        valued = [trial for trial in view.trials if all(name in trial.values for name in view.metric_names)]
         n_informative = len(valued) + sum(t.state is TrialState.FAIL and t.last is None for t in view.trials)
         if not valued or n_informative < self.n_initial or rng.random() < self.random_fraction:
             return draw_new(space, seen, rng)

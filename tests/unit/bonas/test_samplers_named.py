@@ -87,6 +87,7 @@ def test_an_optuna_object_is_described_but_not_stored() -> None:
         {"n_incumbents": 0},
         {"random_fraction": -0.1},
         {"random_fraction": 1.5},
+        {"random_fraction": "half"},
         {"n_trees": "many"},
         {"n_trees": 2.5},
         {"n_initial": True},

@@ -12,7 +12,7 @@ SECONDS_TO_SEARCH ?= 60
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help search smoke test format lint types layers unit notebooks clean
+.PHONY: help search smoke test format lint types layers unit notebooks pictures clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort
@@ -44,7 +44,11 @@ unit: $(STAMP)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not long"
 
 notebooks: $(STAMP)
-	MPLBACKEND=agg $(BIN)/python -m pytest --nbmake --nbmake-timeout=240 notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=240 notebooks
+
+pictures: $(STAMP) ## draw the README's picture from a real search
+	$(BIN)/bonas search --data digits --study runs/pictures --budget 12 --no-retrain
+	$(BIN)/bonas show runs/pictures --plot docs/images/search.png
 
 clean: ## remove the environment and caches, never runs/
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache ./*.egg-info

@@ -29,9 +29,9 @@ _SOFT = "#5c6670"
 
 
 def _canvas(width: float = 7.2) -> Any:
-    from matplotlib.figure import Figure
+    from bonas._picture import Picture
 
-    return Figure(figsize=(width, 4.2), dpi=120, layout="constrained", facecolor="white")
+    return Picture(figsize=(width, 4.2), dpi=120, layout="constrained", facecolor="white")
 
 
 def _plot(figure: Any, title: str, subtitle: str, x: str) -> Any:

@@ -103,6 +103,7 @@ figcaption {{ font-size: .85rem; color: #5c6670; }}
 svg {{ max-width: 100%; height: auto; }}
 .scroll {{ overflow-x: auto; }}
 .beside {{ display: flex; flex-wrap: wrap; gap: 3rem; align-items: flex-start; }}
+.beside > :last-child {{ flex: 1 1 20rem; }}
 </style>
 </head>
 <body>

@@ -134,7 +134,7 @@ def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
         action="append",
         metavar="NAME=LOW:HIGH",
         help="a fidelity axis (epochs, subset, resolution, width, depth) with its range, or NAME=A,B,C "
-        "for the only values there are; repeat for several (default: epochs=1:27)",
+        "for the only values there are; repeat for several (default: epochs=1:27; with --timeout what fits the time on this machine)",
     )
     how.add_argument("--seed", type=_seed, metavar="N", help="of everything random (default: 0)")
 
@@ -170,6 +170,7 @@ def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
         action="store_true",
         help="train a fixed hand-written network for the same seconds and report it beside the winner",
     )
+    _add_retrain_epochs(after)
     after.add_argument(
         "--export", metavar="FOLDER", help="write the winner as weights, JSON and one Python file"
     )
@@ -205,6 +206,7 @@ def _add_best(commands: argparse._SubParsersAction[_Parser]) -> None:
         action="store_true",
         help="train it on train and validation data and report test accuracy",
     )
+    _add_retrain_epochs(parser)
     parser.add_argument("--export", metavar="FOLDER", help="write it as weights, JSON and one Python file")
     parser.add_argument(
         "--data-dir", metavar="DIR", help="folder with the data set's files, if they have moved"
@@ -215,22 +217,31 @@ def _add_best(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser.set_defaults(run=_best)
 
 
-def _search(arguments: argparse.Namespace) -> int:
-    from bonas.cli import search
+def _add_retrain_epochs(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--retrain-epochs",
+        type=_positive,
+        metavar="N",
+        help="epochs of the winner's retrain (default: three times a full evaluation of the search)",
+    )
 
-    return search.run(arguments)
+
+def _search(arguments: argparse.Namespace) -> int:
+    from bonas.cli.search import run
+
+    return run(arguments)
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from bonas.cli import show
+    from bonas.cli.show import run
 
-    return show.run(arguments)
+    return run(arguments)
 
 
 def _best(arguments: argparse.Namespace) -> int:
-    from bonas.cli import best
+    from bonas.cli.best import run
 
-    return best.run(arguments)
+    return run(arguments)
 
 
 def _positive(text: str) -> int:

@@ -37,8 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     objective = bonas.train_on(load_data(settings))
     check_device(arguments.device)
     if arguments.retrain:
-        print("Retraining on train and validation data", flush=True)
-        chosen = winner.retrain(study, objective, chosen.trial)
+        chosen = winner.retrain(study, objective, chosen.trial, arguments.retrain_epochs)
         accuracy = chosen.test_accuracy
         assert accuracy is not None
         print(f"Test accuracy {100 * accuracy:.2f} % after {format_seconds(chosen.seconds)}")

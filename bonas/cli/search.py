@@ -35,7 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     _known("--sampler", arguments.sampler, SAMPLERS)
     _known("--scheduler", arguments.scheduler, SCHEDULERS)
     folder, settings = _place(arguments)
-    axes = None if arguments.axis is None else parse_axes(arguments.axis)
+    if arguments.axis is not None:
+        parse_axes(arguments.axis)  # a wrong one is said before the data are read
     data = load_data(settings, arguments.download)
     check_device(arguments.device)
 
@@ -43,11 +44,12 @@ def run(arguments: argparse.Namespace) -> int:
     from bonas.leaderboard import Leaderboard, format_seconds, states
 
     going_on = folder.exists
-    study = _open(arguments, folder, settings, data, axes)
-    print(_describe(data), flush=True)
-    print(_opening(study, folder, going_on), flush=True)
     limits = _limits(arguments)
     objective = bonas.train_on(data)
+    print(_describe(data), flush=True)
+    axes, constraints = _plan(arguments, settings, data, objective, None if going_on else limits["timeout"])
+    study = _open(arguments, folder, settings, data, axes, constraints)
+    print(_opening(study, folder, going_on), flush=True)
     board = Leaderboard(study, **limits)
     clock = time.monotonic()
     searched = None
@@ -161,8 +163,46 @@ def _space(settings: Settings, data: Data) -> Space:
     return space.with_hyperparameters()
 
 
+def _plan(
+    arguments: argparse.Namespace,
+    settings: Settings,
+    data: Data,
+    objective: TrainOn,
+    timeout: float | None,
+) -> tuple[Axes | None, dict[str, float]]:
+    """The axes and constraints asked for; what a time limit leaves open follows from this machine's speed."""
+    axes = None if arguments.axis is None else parse_axes(arguments.axis)
+    constraints = {
+        name: bound
+        for name, bound in (("parameters", arguments.max_parameters), ("macs", arguments.max_macs))
+        if bound is not None
+    }
+    if timeout is None or axes is not None:
+        return axes, constraints
+    from bonas.leaderboard import format_seconds
+    from fidelity import pace
+
+    space = _space(settings, data)
+    macs = space.count(space.default).macs
+    measured = pace.measure(objective, space.build(space.default), space.default, macs)
+    timed = pace.plan(measured, len(data.train), len(data.val), timeout)
+    constraints.setdefault("macs", round(timed.max_macs))
+    print(
+        f"Plan     {format_seconds(timeout)} here: a full evaluation trains {timed.axes.full.epochs} epochs, "
+        f"{format_seconds(timed.seconds)} for the hand-written default; networks up to "
+        f"{constraints['macs'] / 1e6:.3g} million multiply-accumulates",
+        flush=True,
+    )
+    return timed.axes, constraints
+
+
 def _open(
-    arguments: argparse.Namespace, folder: StudyFolder, settings: Settings, data: Data, axes: Axes | None
+    arguments: argparse.Namespace,
+    folder: StudyFolder,
+    settings: Settings,
+    data: Data,
+    axes: Axes | None,
+    constraints: dict[str, float],
 ) -> Study:
     import bonas
     from bonas import samplers
@@ -177,11 +217,6 @@ def _open(
             scheduler = SuccessiveHalving()
         case _:
             scheduler = None
-    constraints = {
-        name: bound
-        for name, bound in (("parameters", arguments.max_parameters), ("macs", arguments.max_macs))
-        if bound is not None
-    }
     if not folder.exists:
         axes = axes or parse_axes(DEFAULT_AXES)
         folder.write(settings)
@@ -269,8 +304,7 @@ def _afterwards(
     chosen = winner.find(study)
     print(f"Winner   {best_line(study, chosen.trial)}", flush=True)
     if not arguments.no_retrain:
-        print("Retraining the winner on train and validation data", flush=True)
-        chosen = winner.retrain(study, objective, chosen.trial)
+        chosen = winner.retrain(study, objective, chosen.trial, arguments.retrain_epochs)
         took = f"search {format_seconds(seconds)} + retrain {format_seconds(chosen.seconds)}"
         assert chosen.test_accuracy is not None
         rows = [

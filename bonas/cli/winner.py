@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from fidelity.training import TrainOn
 
 
+# A search compares short trainings; the one network that is kept can have a longer one.
+LONGER = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Winner:
     """The trial to trust, retrained or as the search left it."""
@@ -41,10 +45,19 @@ def find(study: Study) -> Winner:
         return Winner(study.recommend(), retrained=False)
 
 
-def retrain(study: Study, objective: TrainOn, trial: FrozenTrial) -> Winner:
-    """The trial trained from scratch on train and validation data, and tested once."""
+def retrain(study: Study, objective: TrainOn, trial: FrozenTrial, epochs: int | None = None) -> Winner:
+    """The trial trained from scratch on train and validation data, and tested once.
+
+    Args:
+        study: the search it comes from.
+        objective: what to train with.
+        trial: the winner.
+        epochs: None trains ``LONGER`` times as long as a full evaluation.
+    """
+    epochs = epochs or LONGER * study.axes.full.epochs
+    print(f"Retraining trial {trial.number} on train and validation data for {epochs} epochs", flush=True)
     clock = time.monotonic()
-    again = study.retrain(objective, trial)
+    again = study.retrain(objective, trial, epochs)
     return Winner(again, retrained=True, seconds=time.monotonic() - clock)
 
 

@@ -129,8 +129,8 @@ def plot_optimization_history(study: Any, metric: str | None = None) -> Any:
     Returns:
         A ``matplotlib.figure.Figure``: cumulative cost (full evaluations, unless the study counts
         otherwise) on the x axis; on the y axis the value at the end of every segment, dark at full
-        fidelity and pale below it, the best full evaluation so far as a line, and trial 0, the
-        hand-written default, as the level to beat.
+        fidelity and pale below it, the best full evaluation so far as a line. Trial 0, the hand-written
+        default, is black, and a dashed line once it was fully evaluated: the level to beat.
 
     Raises:
         ValueError: if the study has no such metric.
@@ -173,17 +173,18 @@ def _draw_history(figure: Any, study: Any, metric: str | None) -> None:
             zorder=3,
             label="best at full fidelity",
         )
-    first = next((t for t in study.trials if t.number == 0), None)
-    last = None if first is None else last_observation(first)
-    if last is not None and metric in last.values:
-        axes.axhline(
-            last.values[metric],
+    default = [(x, y) for x, y, _, number in points if number == 0]
+    if default:
+        axes.scatter(
+            *zip(*default, strict=True),
+            s=30,
             color=_DEFAULT,
-            linestyle="--",
-            linewidth=1.2,
-            zorder=1,
-            label=f"hand-written default (trial 0, epoch {last.epoch})",
+            zorder=5,
+            label="hand-written default (trial 0)",
         )
+    if default and default[-1] in full:
+        # Below full fidelity its value is no level that a full evaluation could be held against.
+        axes.axhline(default[-1][1], color=_DEFAULT, linestyle="--", linewidth=1.2, zorder=1)
     values = [y for _, y, _, _ in points]
     _value_axis(axes, values, values, metric, direction == "maximize")
     axes.set_xlim(0, max(study.spent * 1.02, 1e-9))

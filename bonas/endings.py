@@ -93,11 +93,12 @@ def _failed(segment: Segment, collected: Collected, reason: str) -> Ending:
 def _lost(segment: Segment, collected: Collected) -> float:
     """Cost of the epochs that were trained after the last report.
 
-    At least one: a failure must cost something, or a study of failures never spends its budget.
+    At least one if there was no report: a failure must cost something, or a study of failures never
+    spends its budget.
     """
     if segment.axes.cost == "measured":
         return collected.cost
-    epochs = max(1, collected.trained - collected.position)
+    epochs = max(0 if collected.reported else 1, collected.trained - collected.position)
     return epochs * segment.axes.epoch_cost(segment.record.fidelity)
 
 

@@ -1,0 +1,229 @@
+"""One contract for every scheduler, and what successive halving promises on top of it."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from engine import numbers, study
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bonas
+from bonas import TrialState, fidelity
+from fidelity.records import StudyView, TrialRecord
+from fidelity.schedulers import REGISTRY, Done, Resume, Scheduler, Start, Wait, from_dict
+
+AXES = [
+    fidelity.Axes(),
+    fidelity.Axes(epochs=(1, 27)),
+    fidelity.Axes(epochs=[12, 200], carry=()),
+    fidelity.Axes(epochs=(2, 20), subset=(0.1, 1.0)),
+    fidelity.Axes(epochs=(1, 9), resolution=(8, 16), width=(0.5, 1.0)),
+]
+
+
+@pytest.fixture(params=sorted(REGISTRY))
+def scheduler(request: pytest.FixtureRequest) -> Any:
+    return REGISTRY[request.param]()
+
+
+@pytest.fixture(params=AXES, ids=repr)
+def axes(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+class Run:
+    """A study driven by ask and tell, several segments at a time, in an order of the generator's."""
+
+    def __init__(
+        self, scheduler: Scheduler, axes: fidelity.Axes, seed: int, workers: int, **limits: Any
+    ) -> None:
+        self.study = study(scheduler=scheduler, axes=axes, seed=seed)
+        self.study.limit(limits.get("n_trials"), limits.get("budget"))
+        self.rng = np.random.default_rng(seed)
+        self.handles: list[bonas.Trial] = []
+        self.asked: list[tuple[int, int]] = []
+        self.spent_when_idle: list[float] = []
+        while True:
+            while len(self.handles) < workers and (trial := self.study.ask()) is not None:
+                assert self.study.records[trial.number].state == TrialState.RUNNING
+                self.handles.append(trial)
+                self.asked.append((trial.number, trial.fidelity.epochs))
+            if not self.handles:
+                break
+            trial = self.handles.pop(int(self.rng.integers(len(self.handles))))
+            state = trial.load_checkpoint()
+            for epoch in trial.epochs():
+                trial.report(trial.params["x"] + 1.0 / epoch, epoch)
+                trial.save_checkpoint(state or {})
+            if limits.get("failing") and trial.number % 4 == 1:
+                self.study.tell(trial, error=TimeoutError())
+            else:
+                self.study.tell(trial)
+        assert self.study.done
+
+
+class TestEveryScheduler:
+    def test_it_is_restored_from_json(self, scheduler: Scheduler) -> None:
+        again = from_dict(json.loads(json.dumps(scheduler.to_dict())))
+        assert again == scheduler
+        assert isinstance(again, Scheduler)
+
+    def test_the_first_action_is_a_start(self, scheduler: Scheduler, axes: fidelity.Axes) -> None:
+        action = scheduler.decide(StudyView((), axes), np.random.default_rng(0))
+        assert isinstance(action, Start)
+        axes.fidelity({a.name: float(action.fidelity[a.name] or 0) for a in axes.axes})
+
+    def test_nothing_left_is_done_or_wait(self, scheduler: Scheduler, axes: fidelity.Axes) -> None:
+        rng = np.random.default_rng(0)
+        for limits in ({"starts_left": 0}, {"budget_left": 0.0}):
+            assert isinstance(scheduler.decide(StudyView((), axes, **limits), rng), Done)
+            running = TrialRecord(0, {}, "k", TrialState.RUNNING, axes.full)
+            assert isinstance(scheduler.decide(StudyView((running,), axes, **limits), rng), Wait)
+
+    @pytest.mark.parametrize("workers", [1, 3])
+    def test_a_run_keeps_its_limits_and_completes_something(
+        self, scheduler: Scheduler, axes: fidelity.Axes, workers: int
+    ) -> None:
+        for limits in ({"n_trials": 7}, {"budget": 3.5}, {"n_trials": 5, "budget": 2.2, "failing": True}):
+            s = Run(scheduler, axes, 0, workers, **limits).study
+            assert len(s.trials) <= limits.get("n_trials", np.inf)
+            assert s.spent <= limits.get("budget", np.inf) + 1e-9
+            assert TrialState.COMPLETE in [t.state for t in s.trials]
+            assert TrialState.RUNNING not in [t.state for t in s.trials]
+
+    def test_it_is_a_function_of_view_and_generator(self, scheduler: Scheduler, axes: fidelity.Axes) -> None:
+        s = Run(scheduler, axes, 1, 1, n_trials=5).study
+        view = s.view()
+        before = copy.deepcopy(view.trials)
+        actions = [scheduler.decide(view, np.random.default_rng(3)) for _ in range(2)]
+        assert (
+            actions[0] == actions[1] == from_dict(scheduler.to_dict()).decide(view, np.random.default_rng(3))
+        )
+        assert view.trials == before
+
+    def test_the_same_seed_gives_the_same_run(self, scheduler: Scheduler, axes: fidelity.Axes) -> None:
+        assert Run(scheduler, axes, 2, 1, n_trials=6).asked == Run(scheduler, axes, 2, 1, n_trials=6).asked
+
+
+class TestFullFidelity:
+    def test_every_evaluation_is_a_full_one(self, axes: fidelity.Axes) -> None:
+        s = Run(fidelity.FullFidelity(), axes, 0, 1, budget=3).study
+        assert [(t.fidelity, t.state) for t in s.trials] == [(axes.full, TrialState.COMPLETE)] * 3
+
+
+class TestSuccessiveHalving:
+    def test_the_usual_ladder(self) -> None:
+        ladder = fidelity.SuccessiveHalving().rungs(fidelity.Axes(epochs=(1, 81)))
+        assert [f.epochs for f in ladder] == [1, 3, 9, 27, 81]
+        assert [
+            f.epochs
+            for f in fidelity.SuccessiveHalving(eta=4, n_rungs=2).rungs(fidelity.Axes(epochs=(1, 64)))
+        ] == [
+            16,
+            64,
+        ]
+
+    def test_all_axes_move_together_at_eta_times_the_cost(self) -> None:
+        axes = fidelity.Axes(epochs=(1, 50), subset=(0.1, 1.0))
+        rungs = fidelity.SuccessiveHalving().rungs(axes)
+        costs = [axes.nominal_cost(r) for r in rungs]
+        assert rungs[-1] == axes.full
+        assert all(2 < b / a < 4.5 for a, b in itertools.pairwise(costs))
+        assert all(a.epochs <= b.epochs and a.subset <= b.subset for a, b in itertools.pairwise(rungs))
+
+    @pytest.mark.parametrize("wrong", [{"eta": 1}, {"eta": 2.5}, {"eta": True}, {"n_rungs": 0}])
+    def test_wrong_settings_are_refused(self, wrong: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match="must be"):
+            fidelity.SuccessiveHalving(**wrong)
+
+    def test_a_full_bracket(self) -> None:
+        s = Run(fidelity.SuccessiveHalving(), fidelity.Axes(epochs=(1, 9)), 0, 1, n_trials=9).study
+        reached = sorted(t.fidelity.epochs for t in s.trials)
+        assert reached == [1] * 6 + [3, 3, 9]
+        assert s.spent == pytest.approx((9 * 1 + 3 * 2 + 1 * 6) / 9)
+
+    def test_a_later_call_fills_a_bracket_of_its_own(self) -> None:
+        s = study(scheduler=fidelity.SuccessiveHalving(), axes=fidelity.Axes(epochs=(1, 9)))
+        objective = lambda t: t.params["x"]  # noqa: E731
+        s.optimize(objective, n_trials=4)
+        s.optimize(objective, n_trials=13)
+        brackets = [t.record.figures["bracket"] for t in s.trials]
+        assert brackets == [0] * 4 + [1] * 9
+        assert [t.state for t in s.trials].count(TrialState.COMPLETE) == 2
+
+    @settings(max_examples=40, deadline=None)
+    @given(
+        seed=st.integers(0, 10**6),
+        eta=st.integers(2, 5),
+        epochs=st.sampled_from([(1, 9), (1, 27), (2, 16), (3, 100), (1, 1)]),
+        n_trials=st.integers(1, 20),
+        budget=st.one_of(st.none(), st.floats(0.5, 6.0)),
+        workers=st.integers(1, 4),
+        failing=st.booleans(),
+    )
+    def test_promoted_are_the_best_finished_of_their_rung(
+        self, seed: int, eta: int, epochs: Any, n_trials: int, budget: Any, workers: int, failing: bool
+    ) -> None:
+        scheduler = fidelity.SuccessiveHalving(eta=eta)
+        axes = fidelity.Axes(epochs=epochs)
+        limits = {"n_trials": n_trials, "failing": failing} | ({"budget": budget} if budget else {})
+        if budget and budget < axes.nominal_cost(axes.lowest):
+            return
+        s = Run(scheduler, axes, seed, workers, **limits).study
+        rungs = [r.epochs for r in scheduler.rungs(axes)]
+        assert s.spent <= (budget or np.inf) + 1e-9
+        assert len(s.trials) <= n_trials
+        # What ran at a rung was the best of those that waited below it.
+        for bracket in {t.record.figures["bracket"] for t in s.trials}:
+            members = [t for t in s.trials if t.record.figures["bracket"] == bracket]
+            assert len(members) <= eta ** (len(rungs) - 1)
+            for k in range(1, len(rungs)):
+                below = [t for t in members if t.fidelity.epochs >= rungs[k - 1]]
+                promoted = [t for t in members if t.fidelity.epochs >= rungs[k]]
+                assert len(promoted) <= max(1, len(members) // eta**k)
+                able = [t for t in below if t.state != TrialState.FAIL or t in promoted]
+                losses = {t.number: t.curves[0].values("value")[rungs[k - 1] - 1] for t in able}
+                kept = [losses[t.number] for t in promoted]
+                left = [losses[t.number] for t in able if t not in promoted]
+                assert not kept or not left or max(kept) <= min(left)
+
+    def test_nothing_is_promoted_while_its_rung_still_runs(self) -> None:
+        s = study(scheduler=fidelity.SuccessiveHalving(), axes=fidelity.Axes(epochs=(1, 9)))
+        s.limit(9, None)
+        handles = [s.ask() for _ in range(9)]
+        for trial in handles[:8]:
+            assert trial is not None
+            s.tell(trial, trial.params["x"])
+            assert s.ask() is None
+        last = handles[8]
+        assert last is not None
+        s.tell(last, 0.0)
+        promoted = s.ask()
+        assert promoted is not None
+        assert promoted.fidelity.epochs == 3
+        assert promoted.number == min(
+            range(9), key=lambda n: 0.0 if n == 8 else s.trials[n].value or numbers().default["x"]
+        )
+
+    def test_resume_of_nothing(self) -> None:
+        failed = tuple(
+            TrialRecord(
+                n,
+                {},
+                str(n),
+                TrialState.FAIL,
+                fidelity.Axes(epochs=(1, 9)).lowest,
+                figures={"bracket": 0, "size": 3},
+            )
+            for n in range(3)
+        )
+        view = StudyView(failed, fidelity.Axes(epochs=(1, 9)), starts_left=0)
+        action = fidelity.SuccessiveHalving().decide(view, np.random.default_rng(0))
+        assert isinstance(action, Done)
+        assert not isinstance(action, Resume)

@@ -1,8 +1,9 @@
 """How fast this machine trains a network, and which ladder of evaluations fits a time limit; knows no search.
 
-With few seconds the full evaluation must be short, or nothing is ever evaluated in full. The plan: a
-bracket of successive halving over four rungs costs about three full evaluations, and ``BRACKETS`` of
-them are to fit.
+With few seconds the full evaluation must be short, or nothing is ever evaluated in full: about
+``BRACKETS`` brackets of successive halving over four rungs are to fit, each worth three full evaluations.
+With many seconds the lowest rung can be higher, and higher rungs rank better: the ladder has no more
+rungs than it takes to see ``ENOUGH`` configurations.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from fidelity.training import TrainOn
 
 MOST_EPOCHS = 27
-RATIO = 27  # full evaluation to lowest rung: four rungs at eta = 3
-BRACKET = 3.0  # full evaluations that a bracket over these rungs costs
+ETA = 3  # cost of a rung relative to the one below
+MOST_RUNGS = 4
+BRACKET = 3.0  # full evaluations that a bracket over four rungs costs
+ENOUGH = 75  # configurations; more are not worth a less trustworthy lowest rung
 BRACKETS = 3.0
 SLOWER = 1.3  # the networks of a search are on average this much slower than the hand-written one
 LARGEST = 1 / 4  # of the time limit: the longest full evaluation that is allowed
@@ -84,6 +87,15 @@ def measure(
     return Pace(fastest / len(chosen), macs)
 
 
+def _rungs(evaluations: float) -> int:
+    """The fewest rungs over which a budget of full evaluations starts enough configurations."""
+    for rungs in range(2, MOST_RUNGS):
+        bracket = 1 + (rungs - 1) * (1 - 1 / ETA)
+        if evaluations / bracket * ETA ** (rungs - 1) >= ENOUGH:
+            return rungs
+    return MOST_RUNGS
+
+
 def plan(pace: Pace, n_train: int, n_val: int, timeout: float) -> TimedPlan:
     """Axes and a bound on network size such that about three brackets fit into ``timeout`` seconds.
 
@@ -96,8 +108,9 @@ def plan(pace: Pace, n_train: int, n_val: int, timeout: float) -> TimedPlan:
     epoch = (n_train + _EVALUATION * n_val) * pace.seconds_per_image
     epochs = int(min(MOST_EPOCHS, max(1, timeout / (BRACKET * BRACKETS * SLOWER * epoch))))
     full = epochs * epoch
-    # Where few epochs leave no room for four rungs, smaller subsets of the data make up for it.
-    subset = epochs / RATIO
-    lowest = (max(subset, min(1.0, 100 / n_train)), 1.0) if subset < 1 else None
-    axes = Axes(epochs=(1, epochs), subset=lowest)
+    ratio = ETA ** (_rungs(timeout / (SLOWER * full)) - 1)
+    # Where few epochs leave no room for the rungs, smaller subsets of the data make up for it.
+    lowest = max(1, round(epochs / ratio))
+    subset = min(1.0, max(epochs / (ratio * lowest), 100 / n_train))
+    axes = Axes(epochs=(lowest, epochs), subset=(subset, 1.0) if subset < 0.9 else None)
     return TimedPlan(axes, max_macs=pace.macs * max(1.0, LARGEST * timeout / full), seconds=full)

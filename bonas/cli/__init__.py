@@ -134,7 +134,7 @@ def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
         action="append",
         metavar="NAME=LOW:HIGH",
         help="a fidelity axis (epochs, subset, resolution, width, depth) with its range, or NAME=A,B,C "
-        "for the only values there are; repeat for several (default: epochs=1:27; with --timeout what fits the time on this machine)",
+        "for the only values there are; repeat for several (default: epochs=1:27, with --timeout what fits)",
     )
     how.add_argument("--seed", type=_seed, metavar="N", help="of everything random (default: 0)")
 

@@ -156,7 +156,7 @@ def describe_fidelity(axes: Axes, fidelity: Fidelity, epoch: int | None = None) 
             n = fidelity.epochs if epoch is None else epoch
             parts.append(f"{n} epoch" if n == 1 else f"{n} epochs")
         elif axis.name == "subset":
-            parts.append(f"{100 * float(value or 0):.3g} % of the data")
+            parts.append(f"{100 * float(value or 0):.2g} % of the data" if value != 1 else "all data")
         elif axis.name == "resolution":
             parts.append(f"{value} px")
         elif axis.name in AXIS_NAMES:

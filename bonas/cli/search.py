@@ -184,12 +184,15 @@ def _plan(
 
     space = _space(settings, data)
     macs = space.count(space.default).macs
-    measured = pace.measure(objective, space.build(space.default), space.default, macs)
-    timed = pace.plan(measured, len(data.train), len(data.val), timeout)
+    network = space.build(space.default)
+    measured = pace.fastest(objective, network, space.default, macs, arguments.jobs)
+    timed = pace.plan(measured, len(data.train), len(data.val), timeout, arguments.jobs)
     constraints.setdefault("macs", round(timed.max_macs))
     print(
-        f"Plan     {format_seconds(timeout)} here: a full evaluation trains {timed.axes.full.epochs} epochs, "
-        f"{format_seconds(timed.seconds)} for the hand-written default; networks up to "
+        f"Plan     {round(1 / measured.seconds_per_image):,} images a second here with {measured.threads} "
+        f"thread{'s' * (measured.threads > 1)} for the hand-written default\n"
+        f"         {format_seconds(timeout)}: a full evaluation trains {timed.axes.full.epochs} epochs, "
+        f"{format_seconds(timed.seconds)} for that default; networks up to "
         f"{constraints['macs'] / 1e6:.3g} million multiply-accumulates",
         flush=True,
     )

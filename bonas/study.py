@@ -28,7 +28,7 @@ from bonas.endings import Ending, conclude, counts
 from bonas.errors import DuplicatedStudyError, StaleTrialError
 from bonas.store import Owner, Store, StudyRow, open_store
 from bonas.store.owners import LEASE, gone, release, released
-from bonas.store.sql import Transaction
+from bonas.store.sql import Transaction, plain
 from bonas.trial import FrozenTrial, Segment, Trial, merged, saved
 from fidelity.axes import Axes
 from fidelity.records import Curve, Fidelity, StudyView, TrialRecord, TrialState
@@ -414,7 +414,7 @@ class Study:
                 curves=record.curves,
                 reason=record.reason,
                 lost=record.lost,
-                user_attrs=record.user_attrs,
+                user_attrs=plain(record.user_attrs),
             )
             self._write(transaction, added)
             for index, curve in enumerate(added.curves):
@@ -664,11 +664,12 @@ class Study:
             fidelity=action.fidelity,
             seed=self._trial_seed(number),
             parent=action.parent,
-            figures=action.figures,
+            figures=plain(action.figures),
             reason=violated,
         )
         transaction.put_decision(ask, "start", record, action.figures, str(self._owner))
-        return self._write(transaction, record)
+        # A feasible one is written when it is handed out, in this same transaction.
+        return self._write(transaction, record) if violated else record
 
     def _hand_out(self, transaction: Transaction, record: TrialRecord) -> Trial:
         running = dataclasses.replace(
@@ -744,7 +745,7 @@ class Study:
         self, transaction: Transaction, record: TrialRecord, lease: float | None = None
     ) -> TrialRecord:
         record = dataclasses.replace(record, watermark=transaction.watermark + 1)
-        transaction.put_trial(record, lease)
+        transaction.put_trial(record, lease, new=record.number == len(self._records))
         self._remember(record)
         return record
 
@@ -757,6 +758,8 @@ class Study:
             with self._store.transaction(self._id) as transaction:
                 self._refresh(transaction)
                 yield transaction
+            # What was written here need not be read again, and nobody else wrote in between.
+            self._seen = transaction.watermark
         except BaseException:
             self._seen = -1  # the transaction is undone, and with it what was remembered from it
             raise

@@ -263,7 +263,7 @@ class Transaction:
 
     # -- writing -------------------------------------------------------------------------------------
 
-    def put_trial(self, record: TrialRecord, lease: float | None = None) -> None:
+    def put_trial(self, record: TrialRecord, lease: float | None = None, *, new: bool = False) -> None:
         """Insert or replace a trial's row; its observations are written by :meth:`put_curve`."""
         values = {
             "params": _dump(record.params),
@@ -281,7 +281,7 @@ class Transaction:
             "lease": lease,
             "attempt": record.attempt,
         }
-        self._put(_trials, {"number": record.number}, values)
+        self._put(_trials, {"number": record.number}, values, new=new)
         if record.checkpoint is not None:
             saved = record.checkpoint
             values = {
@@ -384,12 +384,16 @@ class Transaction:
         query = sa.select(table).where(table.c.study == self._study, where).order_by(*order)
         return list(self._connection.execute(query))
 
-    def _put(self, table: sa.Table, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    def _put(
+        self, table: sa.Table, key: Mapping[str, Any], values: Mapping[str, Any], *, new: bool = False
+    ) -> None:
         self.changed = True
         values = {**values, "watermark": self.watermark + 1}
-        where = [table.c.study == self._study, *(table.c[name] == value for name, value in key.items())]
-        if self._connection.execute(sa.update(table).where(*where).values(**values)).rowcount == 0:
-            self._connection.execute(sa.insert(table).values(study=self._study, **key, **values))
+        if not new:
+            where = [table.c.study == self._study, *(table.c[name] == value for name, value in key.items())]
+            new = self._connection.execute(sa.update(table).where(*where), values).rowcount == 0
+        if new:
+            self._connection.execute(sa.insert(table), [{"study": self._study, **key, **values}])
 
 
 def open_store(storage: str | Path | None, create: bool) -> Store:
@@ -517,6 +521,11 @@ def _fidelity(text: str) -> Fidelity:
 
 def _dump(value: Any) -> str:
     return json.dumps(value, default=_plain, allow_nan=False)
+
+
+def plain(value: Any) -> Any:
+    """A JSON-ready value as it will be read again: tuples as lists, NumPy's numbers as Python's."""
+    return json.loads(_dump(value))
 
 
 def _plain(value: Any) -> Any:

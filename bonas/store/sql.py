@@ -129,7 +129,7 @@ class Store:
 
     def create(self, name: str, definition: Mapping[str, Any]) -> StudyRow | None:
         """Store a new study; None if the name is taken."""
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             taken = connection.execute(sa.select(_studies.c.study).where(_studies.c.name == name)).first()
             if taken is not None:
                 return None
@@ -148,7 +148,7 @@ class Store:
 
     def find(self, name: str) -> StudyRow | None:
         """The study of that name."""
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             row = connection.execute(sa.select(_studies).where(_studies.c.name == name)).first()
         if row is None:
             return None
@@ -161,17 +161,13 @@ class Store:
 
     def names(self) -> list[str]:
         """The names of all studies, oldest first."""
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             return list(connection.execute(sa.select(_studies.c.name).order_by(_studies.c.study)).scalars())
 
     @contextmanager
     def transaction(self, study: int) -> Iterator[Transaction]:
         """Read and write one study, alone; all of it is kept or nothing."""
-        if self._process != os.getpid() and self.path is not None:
-            # A connection must not be used on both sides of a fork.
-            self._engine.dispose(close=False)
-            self._process, self._lock = os.getpid(), threading.RLock()
-        with self._lock, _readable_errors(self.path), self._engine.begin() as connection:
+        with self._begin() as connection:
             watermark = connection.execute(
                 sa.select(_studies.c.watermark).where(_studies.c.study == study).with_for_update()
             ).scalar_one()
@@ -184,6 +180,15 @@ class Store:
                     .where(_studies.c.study == study)
                     .values(watermark=transaction.watermark)
                 )
+
+    @contextmanager
+    def _begin(self) -> Iterator[sa.Connection]:
+        if self._process != os.getpid() and self.path is not None:
+            # A connection must not be used on both sides of a fork.
+            self._engine.dispose(close=False)
+            self._process, self._lock = os.getpid(), threading.RLock()
+        with self._lock, _readable_errors(self.path), self._engine.begin() as connection:
+            yield connection
 
     def close(self) -> None:
         """Let go of the database."""

@@ -184,9 +184,11 @@ def _short(value: Any) -> str:
 
 
 def format_value(value: float) -> str:
-    """A metric value with four significant decimals; ``-`` where there is none."""
+    """A metric value with four decimals, counts as whole numbers; ``-`` where there is none."""
     if math.isnan(value):
         return "-"
+    if abs(value) >= 1000 and value == round(value):
+        return f"{value:,.0f}"
     return f"{value:.4f}" if abs(value) < 1000 else f"{value:.4g}"
 
 

@@ -109,7 +109,7 @@ def _error_scale(axes: Any, values: Sequence[float], metric: str) -> None:
         ),
     )
     worst = 1 - min(values)
-    marks = [0.0, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999]
+    marks = [0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999]
     shown = [m for m in marks if floor <= 1 - m <= worst * 1.6 + 1e-12] + [1.0] * (max(values) == 1)
     axes.yaxis.set_major_locator(FixedLocator(shown))
     axes.yaxis.set_major_formatter(FixedFormatter([f"{100 * m:g} %" for m in shown]))

@@ -33,6 +33,8 @@ _CELL = (
     f"padding:3px 12px 3px 0;border:0;border-bottom:{_LINE};white-space:nowrap;background:none;color:inherit"
 )
 _SOFT = "opacity:.7"
+# Pages without a doctype reset fonts and colours at every table.
+_INHERIT = "color:inherit;font:inherit"
 
 
 def study_html(study: StudyLike, top: int = 5) -> str:
@@ -140,8 +142,8 @@ def _table(headings: Sequence[str], body: Sequence[Sequence[str]], flush_right: 
 
     lines = ["".join(cell("th", h, i) for i, h in enumerate(headings))]
     lines += ["".join(cell("td", text, i) for i, text in enumerate(row)) for row in body]
-    inner = "".join(f"<tr style='background:none'>{line}</tr>" for line in lines)
-    return f"<table style='border-collapse:collapse;border:0;margin-top:6px'>{inner}</table>"
+    inner = "".join(f"<tr style='{_INHERIT};background:none'>{line}</tr>" for line in lines)
+    return f"<table style='{_INHERIT};border-collapse:collapse;border:0;margin-top:6px'>{inner}</table>"
 
 
 def _value(value: Any) -> str:

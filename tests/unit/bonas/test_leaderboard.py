@@ -161,4 +161,4 @@ def test_several_objectives_are_all_shown() -> None:
     )
     both = Shown(trials, ("maximize", "minimize"), ("accuracy", "macs"))
     assert [t.number for t in leaderboard.ranking(both)] == [1, 0, 2]
-    assert leaderboard.rows(both)[0][2:4] == ["0.9000", "1e+06"]
+    assert leaderboard.rows(both)[0][2:4] == ["0.9000", "1,000,000"]

@@ -71,6 +71,20 @@ def test_history_ends_at_the_best_value(searched: bonas.Study) -> None:
     assert list(best.get_ydata())[-1] == pytest.approx(searched.best_value)
 
 
+def test_the_hand_written_default_becomes_a_level_only_when_fully_evaluated(searched: bonas.Study) -> None:
+    def levels(drawn: bonas.Study) -> list[Any]:
+        [axes] = plots.plot_optimization_history(drawn).axes
+        return [line for line in axes.lines if line.get_linestyle() == "--"]
+
+    full = bonas.create_study(space=searched.space, direction="maximize", metric_names=["accuracy"])
+    full.optimize(lambda trial: 0.5, n_trials=2)
+    assert len(levels(full)) == 1
+    assert full.trials[0].state == "COMPLETE"
+    first = study(budget=1 / 9)
+    assert first.trials[0].state == "PAUSED"
+    assert levels(first) == []
+
+
 def test_curves_are_those_observed_and_the_best_one_is_named(searched: bonas.Study) -> None:
     figure = plots.plot_learning_curves(searched)
     [axes] = figure.axes

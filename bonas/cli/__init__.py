@@ -136,6 +136,13 @@ def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="a fidelity axis (epochs, subset, resolution, width, depth) with its range, or NAME=A,B,C "
         "for the only values there are; repeat for several (default: epochs=1:27, with --timeout what fits)",
     )
+    how.add_argument(
+        "--fix",
+        action="append",
+        metavar="NAME=VALUE",
+        help="do not search this hyperparameter; repeat for several (default: the augmentation that suits a "
+        "data set known by name)",
+    )
     how.add_argument("--seed", type=_seed, metavar="N", help="of everything random (default: 0)")
 
     end = parser.add_argument_group("when to stop (the first that is reached; default: --budget 20)")

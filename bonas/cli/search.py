@@ -153,14 +153,40 @@ def _limits(arguments: argparse.Namespace) -> dict[str, Any]:
     return limits
 
 
-def _space(settings: Settings, data: Data) -> Space:
+def _space(settings: Settings, data: Data, fixed: Sequence[str] | None = None) -> Space:
+    """The space to search, less what ``--fix`` fixes and the augmentation a data set is known for."""
     import spaces
+    from fidelity.data import AUGMENTATIONS
 
     if settings.space == "chain":
         space = spaces.chain(input_shape=data.input_shape, n_classes=data.n_classes)
     else:
         space = spaces.cell(preset="nas_bench_201", input_shape=data.input_shape, n_classes=data.n_classes)
-    return space.with_hyperparameters()
+    space = space.with_hyperparameters()
+    values: dict[str, Any] = {}
+    if settings.data in AUGMENTATIONS:
+        values["augmentation"] = AUGMENTATIONS[settings.data]
+    values.update(_fixed_value(space, word) for word in fixed or ())
+    return space.fix(values)
+
+
+def _fixed_value(space: Space, word: str) -> tuple[str, Any]:
+    """``NAME=VALUE`` as a hyperparameter's name and one of its values."""
+    name, equals, text = word.partition("=")
+    if not equals or not text:
+        raise ValueError(f"--fix {word}: must be NAME=VALUE, such as optimizer=adamw.")
+    _known("--fix", name, space.names)
+    hyperparameter = space.configuration_space[name]
+    choices = getattr(hyperparameter, "choices", getattr(hyperparameter, "sequence", None))
+    if choices is not None:
+        legal = {str(choice): choice for choice in choices}
+        _known(f"--fix {name}", text, list(legal))
+        value = legal[text]
+        return name, value.item() if hasattr(value, "item") else value
+    try:
+        return name, int(text) if text.lstrip("+-").isdecimal() else float(text)
+    except ValueError:
+        raise ValueError(f"--fix {word}: must be a number.") from None
 
 
 def _plan(
@@ -182,7 +208,7 @@ def _plan(
     from bonas.leaderboard import format_seconds
     from fidelity import pace
 
-    space = _space(settings, data)
+    space = _space(settings, data, arguments.fix)
     macs = space.count(space.default).macs
     network = space.build(space.default)
     measured = pace.fastest(objective, network, space.default, macs, arguments.jobs)
@@ -211,7 +237,6 @@ def _open(
     from bonas import samplers
     from fidelity.schedulers import FullFidelity, SuccessiveHalving
 
-    space = _space(settings, data)
     sampler = None if arguments.sampler is None else samplers.get(SAMPLERS[arguments.sampler])
     match arguments.scheduler:
         case "full":
@@ -224,7 +249,7 @@ def _open(
         axes = axes or parse_axes(DEFAULT_AXES)
         folder.write(settings)
         study: Study = bonas.create_study(
-            space=space,
+            space=_space(settings, data, arguments.fix),
             axes=axes,
             direction="maximize",
             metric_names=["accuracy"],
@@ -236,7 +261,18 @@ def _open(
             seed=settings.seed,
         )
         return study
-    study = folder.load(space=space, sampler=sampler, scheduler=scheduler)
+    study = folder.load(sampler=sampler, scheduler=scheduler)
+    expects = (study.space.input_shape, study.space.n_classes)
+    if expects != (data.input_shape, data.n_classes):
+        raise ValueError(
+            f"--data {settings.data}: images of shape {data.input_shape} in {data.n_classes} classes, but "
+            f"the search in {folder.path} is for {expects[0]} in {expects[1]}. Name another --study folder."
+        )
+    if arguments.fix is not None and _space(settings, data, arguments.fix) != study.space:
+        raise ValueError(
+            f"--fix {' '.join(arguments.fix)}: the search in {folder.path} is over another space. "
+            "Leave it out to go on, or name another --study folder."
+        )
     for what, was, now in (("--axis", study.axes, axes), ("--max-...", dict(study.constraints), constraints)):
         if now and now != was:
             raise ValueError(
@@ -257,7 +293,12 @@ def _describe(data: Data) -> str:
 def _opening(study: Study, folder: StudyFolder, going_on: bool) -> str:
     from bonas.leaderboard import states
 
-    space = f"Space    {len(study.space.names)} hyperparameters of architecture and training"
+    names = study.space.names
+    augmentation = study.space.default.get("augmentation")
+    fixed = len(getattr(study.space.configuration_space["augmentation"], "choices", ())) == 0
+    space = f"Space    {len(names)} hyperparameters of architecture and training"
+    if fixed:
+        space += f", augmentation {augmentation}"
     verb = f"going on with {states(study)}" if going_on else "new"
     return f"{space}\nStudy    {folder.path} ({verb})"
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from fidelity.data._records import Data, Split, SplitPlan
-from fidelity.data.named import NAMED
+from fidelity.data.named import AUGMENTATIONS, NAMED
 
-__all__ = ["NAMES", "Data", "Split", "load_data"]
+__all__ = ["AUGMENTATIONS", "NAMES", "Data", "Split", "load_data"]
 
 NAMES: tuple[str, ...] = (*NAMED, "folder")
 """What :func:`load_data` knows by name."""

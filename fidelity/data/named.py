@@ -124,3 +124,13 @@ NAMED: dict[str, Callable[[Path | None, SplitPlan, bool], Data]] = {
     "cifar100": _cifar("cifar100", "CIFAR100"),
 }
 """Loaders by name: (folder or None, how to split, whether to download) -> data."""
+
+AUGMENTATIONS: dict[str, str] = {
+    "digits": "shift",
+    "mnist": "shift",
+    "fashion-mnist": "shift_flip",
+    "cifar10": "shift_flip",
+    "cifar100": "shift_flip",
+}
+"""Which changes of an image leave its label alone: known for these, and no question for a short training,
+in which every augmentation looks worse than it is."""

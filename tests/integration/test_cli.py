@@ -333,7 +333,30 @@ def test_a_stored_space_that_differs_is_refused(tmp_path: Path) -> None:
     bonas.create_study(space=space, axes=axes, direction="maximize", storage=tmp_path / "s" / "study.db")
     ran = run("search", "--data", "digits", "--study", tmp_path / "s", "--n-trials", 1)
     assert ran.code == 2
-    assert "made with other settings" in ran.err
+    assert "Name another --study folder" in ran.err
+    assert trials(tmp_path / "s") == []
+
+
+def test_data_of_another_shape_are_refused(tmp_path: Path) -> None:
+    from PIL import Image
+
+    folder, images = tmp_path / "s", tmp_path / "images"
+
+    def draw(size: int) -> None:
+        for name, grey in (("dark", 40), ("light", 200)):
+            (images / name).mkdir(parents=True, exist_ok=True)
+            for i in range(20):
+                Image.new("L", (size, size), grey + i).save(images / name / f"{i}.png")
+
+    words = ("--axis", "epochs=1:2", "--study", folder, "--n-trials", 1, "--no-retrain")
+    draw(8)
+    assert run("search", "--data", images, *words).code == 0
+    draw(12)
+    ran = run("search", "--study", folder, "--n-trials", 2)
+    assert ran.code == 2
+    assert "12, 12" in ran.err
+    assert "Name another --study folder" in ran.err
+    assert len(trials(folder)) == 1
 
 
 def test_nothing_was_evaluated_yet_is_said(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def default_hyperparameters() -> list[Any]:
         ConfigSpace.EqualsCondition(beta1, optimizer, "adamw"),
         ConfigSpace.UniformFloatHyperparameter("weight_decay", 1e-6, 1e-1, default_value=1e-3, log=True),
         ConfigSpace.OrdinalHyperparameter("batch_size", [32, 64, 128, 256], default_value=64),
-        ConfigSpace.UniformFloatHyperparameter("label_smoothing", 0.0, 0.2, default_value=0.0),
+        ConfigSpace.UniformFloatHyperparameter("label_smoothing", 0.0, 0.2, default_value=0.1),
         ConfigSpace.CategoricalHyperparameter(
             "augmentation", ["none", "shift", "shift_flip"], default_value="none"
         ),

@@ -42,7 +42,7 @@ def write_through(folder: str, n: int = 200) -> float:
 
 
 def measure(storage: str | None, trials: int) -> list[tuple[int, float, float, float]]:
-    """For each quarter: trials so far, pairs a second, mean milliseconds of processor time of ask and tell."""
+    """For each quarter: trials so far, pairs a second, mean CPU milliseconds of ask and of tell."""
     space = spaces.Space(ConfigurationSpace({"x": (0.0, 1.0), "n": (1, 64), "c": ["a", "b", "c"]}))
     study = bonas.create_study(
         space=space, storage=storage, sampler=RandomSampler(), scheduler=fidelity.FullFidelity()
@@ -77,9 +77,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         print(f"one page written through to this disk: {write_through(folder):.2f} ms\n")
-        print(
-            "| storage | trials so far | ask+tell a second | ask, CPU ms | tell, CPU ms |\n|---|---|---|---|---|"
-        )
+        print("| storage | trials | ask+tell a second | ask, CPU ms | tell, CPU ms |\n|---|---|---|---|---|")
         for name, storage in (("file", folder), ("memory", None)):
             for so_far, rate, ask, tell in measure(storage, arguments.trials):
                 print(f"| {name} | {so_far} | {rate:.0f} | {ask:.2f} | {tell:.2f} |", flush=True)

@@ -655,6 +655,7 @@ class Study:
             )
         if params is None:
             return None
+        params = self.space.validate(params)  # a sampler may be the user's own
         violated = self._violated(params)
         record = TrialRecord(
             number=number,

@@ -61,6 +61,7 @@ CLASSES = {classes}
 
 def prepare(images):
     """Images of shape (n, c, h, w), in the scale of the training images, as the network expects them."""
+    images = torch.as_tensor(images)
     mean, std = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (MEAN, STD))
     return (images.float() - mean) / std
 
@@ -68,6 +69,7 @@ def prepare(images):
 @torch.no_grad()
 def predict(network, images):
     """The most probable class of each image, as an index into CLASSES, and its probability."""
+    images = torch.as_tensor(images, device=next(network.parameters()).device)
     return network(prepare(images)).softmax(dim=1).max(dim=1)[::-1]
 
 

@@ -71,11 +71,12 @@ def test_the_folder_gives_the_same_outputs_with_torch_alone(tmp_path: Path) -> N
         "import network, torch; n = network.load(); "
         "x = (torch.arange(32) % 251).to(torch.uint8).reshape(2, 1, 4, 4); "
         "print(n(network.prepare(x)).tolist()); print(network.predict(n, x)[0].tolist()); "
-        "print(network.CLASSES)",
+        "print(network.CLASSES); print(network.predict(n, x.numpy())[0].tolist())",
     ).splitlines()
     assert torch.equal(torch.tensor(json.loads(printed[0])), expected)
     assert json.loads(printed[1]) == expected.argmax(1).tolist()
     assert printed[2] == repr(PREPARATION["classes"])
+    assert printed[3] == printed[1]  # arrays are as good as tensors
 
 
 def test_the_file_runs_by_itself(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from fidelity.records import TrialState
@@ -25,7 +26,9 @@ def to_optuna(study: Study) -> optuna.study.Study:
     finally:
         optuna.logging.set_verbosity(verbosity)
     if len(study.metric_names) > 1:
-        copy.set_metric_names(list(study.metric_names))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            copy.set_metric_names(list(study.metric_names))
     hyperparameters = study.space.configuration_space
     for trial in study.trials:
         values = [trial.values[name] for name in study.metric_names if name in trial.values]

@@ -202,9 +202,11 @@ def _history(study: Any, metric: str) -> list[tuple[float, float, bool, int]]:
         for curve in trial.curves:
             for at in dict.fromkeys(o.fidelity for o in curve.observations):
                 made = [o for o in curve.observations if o.fidelity == at]
-                # What was added from elsewhere was never decided here; it was there before everything else.
-                key = (asked.get(at, -1), trial.number)
-                segments.append((key, sum(o.cost for o in made), made[-1], trial))
+                # What was added from elsewhere was never decided here; it was there before everything else,
+                # and cost this study nothing.
+                ask = asked.get(at, -1)
+                here = sum(o.cost for o in made) if ask >= 0 else 0.0
+                segments.append(((ask, trial.number), here, made[-1], trial))
     points, cost = [], 0.0
     for _, spent, last, trial in sorted(segments, key=lambda s: s[0]):
         cost += spent
@@ -240,7 +242,7 @@ def _draw_curves(figure: Any, study: StudyLike, metric: str | None) -> None:
     axes = _plot(
         figure,
         "Learning curves",
-        f"{len(rated)} trials, {n_full} of them at full fidelity",
+        f"{len(rated)} trial{'s' * (len(rated) != 1)}, {n_full} of them at full fidelity",
         "epochs trained",
     )
     best = next((t for t in ranking(study)), None)

@@ -128,6 +128,12 @@ class Chain:
                 f"kernels={list(self.kernels)}: must be odd, so that padding is even. Use 3 or 5."
             )
         if min(self.input_shape[1:]) < max(self.kernels):
+            channels, height, width = self.input_shape
+            if width <= 4 < min(channels, height):
+                raise ValueError(
+                    f"input_shape={self.input_shape}: looks like (height, width, channels); channels come "
+                    f"first here. Give input_shape={(width, channels, height)}."
+                )
             raise ValueError(
                 f"input_shape={self.input_shape}: each side must be at least the largest kernel, "
                 f"{max(self.kernels)}. Use larger images or kernels={[min(self.kernels)]}."

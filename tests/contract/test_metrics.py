@@ -104,6 +104,11 @@ class TestSeveral:
         assert [t.number for t in s.best_trials] == [0, 1, 3]
         assert s.best_trials[0].values == {"accuracy": 0.9, "size": 5.0}
 
+    def test_optuna_takes_a_copy_without_a_warning(self) -> None:
+        s = study(**TWO)
+        s.optimize(self.objective, n_trials=4)
+        assert [t.values for t in s.to_optuna().best_trials] == [[0.9, 5.0], [0.8, 2.0], [0.95, 9.0]]
+
     def test_what_needs_one_objective_says_so(self) -> None:
         s = study(**TWO)
         s.optimize(self.objective, n_trials=2)

@@ -65,6 +65,16 @@ def test_history_shows_every_segment_at_the_cost_it_ended(searched: bonas.Study)
     assert all(b > a for a, b in itertools.pairwise(costs))
 
 
+def test_what_was_added_from_elsewhere_moves_no_point(searched: bonas.Study) -> None:
+    more = study()
+    more.add_trial(searched.best_trial)
+    [axes] = plots.plot_optimization_history(more).axes
+    [before] = plots.plot_optimization_history(searched).axes
+    added = [0.0, searched.best_value]
+    assert points(axes, "full fidelity") == [pytest.approx(added), *points(before, "full fidelity")]
+    assert points(axes, "full fidelity")[-1][0] <= axes.get_xlim()[1]
+
+
 def test_history_ends_at_the_best_value(searched: bonas.Study) -> None:
     [axes] = plots.plot_optimization_history(searched).axes
     [best] = [line for line in axes.lines if line.get_label() == "best at full fidelity"]

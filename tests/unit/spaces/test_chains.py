@@ -120,6 +120,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"input_shape": (1, 28, 0)}, r"must be \(channels, height, width\)"),
     ({"input_shape": 28}, r"must be \(channels, height, width\)"),
     ({"input_shape": (1, 4, 28)}, r"at least the largest kernel, 5"),
+    ({"input_shape": (32, 28, 3)}, r"channels come first here. Give input_shape=\(3, 32, 28\)"),
     ({"n_layers": (4, 2)}, r"inverted. Write n_layers=\(2, 4\)"),
     ({"n_layers": (0, 2)}, "pair"),
     ({"n_layers": 3}, "pair"),

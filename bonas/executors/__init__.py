@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,17 @@ __all__ = ["call", "interruptible", "run"]
 def run(
     study: Study, objective: Callable[[Trial], Any], n_jobs: int, executor: Any, callbacks: Sequence[Callback]
 ) -> None:
-    """Run segments until the study's limits are reached, nothing is left, or somebody stops it."""
+    """Run segments until the study's limits are reached, nothing is left, or somebody stops it.
+
+    Raises:
+        ValueError: in a worker process that is importing the script it was started by.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        # Otherwise every worker would run the script's search once more before its first segment.
+        raise ValueError(
+            "optimize: a worker process imports the script and must not search itself. "
+            "Put what the script does under `if __name__ == '__main__':`."
+        )
     with interruptible() as interruption, leases_renewed(study, interruption):
         if n_jobs == 1 and executor is None:
             run_here(study, objective, callbacks, interruption)

@@ -66,7 +66,7 @@ def run_in_pool(
     interruption.on_request.append(stop_file.touch)
     own = executor is None
     slots = n_jobs if own else max(n_jobs, getattr(executor, "_max_workers", n_jobs))
-    pool = _process_pool(n_jobs) if own else executor
+    pool = _begun_pool(n_jobs) if own else executor
     waiting: dict[Future[_Shipped], Trial] = {}
     deaths: Counter[int] = Counter()
     patience = Patience(study)
@@ -160,6 +160,23 @@ def _process_pool(n_jobs: int) -> ProcessPoolExecutor:
     # Spawned, not forked: a fork of a process that has used torch can hang in its thread pool.
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(n_jobs, mp_context=context, initializer=_begin, initargs=(n_jobs,))
+
+
+def _begun_pool(n_jobs: int) -> ProcessPoolExecutor:
+    """A pool whose workers were seen to start: trials must not fail for a script that none can import."""
+    pool = _process_pool(n_jobs)
+    try:
+        concurrent.futures.wait(started := [pool.submit(os.getpid) for _ in range(n_jobs)])
+        for future in started:
+            future.result()
+    except BrokenProcessPool as error:
+        pool.shutdown()
+        raise ValueError(
+            f"n_jobs={n_jobs}: the worker processes cannot start; what stopped them is printed above. "
+            "Each of them imports the script anew: put what it does under `if __name__ == '__main__':`, "
+            "or use n_jobs=1."
+        ) from error
+    return pool
 
 
 def _begin(n_jobs: int) -> None:

@@ -360,7 +360,8 @@ class Trial:
             checkpoint = self.flush()
         except ValueError as error:
             checkpoint, self._fault = self._written, f"save_checkpoint: {error}"
-        if checkpoint is None:
+        anew = self._curve >= len(self._segment.record.curves) and bool(self._observed)
+        if checkpoint is None and not anew:  # that of an earlier curve is nothing to continue from
             checkpoint = self._segment.record.checkpoint
         measured = self._segment.axes.cost == "measured"
         return Collected(
@@ -412,8 +413,8 @@ class Trial:
         # Training from epoch 1 repeats the last curve if it was made at this very fidelity (on all axes but
         # epochs, and on those too where state never carries); otherwise it is a new curve.
         curves = self._segment.record.curves
-        if not curves:
-            return 0, {}
+        if not curves or curves[-1].epochs[-1] >= self.fidelity.epochs:
+            return len(curves), {}  # nothing carries back to an epoch that is behind it
         axes = self._segment.axes
         same = all(
             made_at == self.fidelity

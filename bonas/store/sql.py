@@ -297,6 +297,9 @@ class Transaction:
                 "nbytes": saved.nbytes,
             }
             self._put(_checkpoints, {"number": record.number}, values)
+        elif not new:
+            mine = (_checkpoints.c.study == self._study, _checkpoints.c.number == record.number)
+            self._connection.execute(sa.delete(_checkpoints).where(*mine))
 
     def put_curve(
         self, number: int, curve: int, observations: tuple[Observation, ...], known: int = 0

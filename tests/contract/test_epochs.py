@@ -256,6 +256,29 @@ class TestCarrying:
         assert objective.seen[1] == (None, list(range(1, 10)))
         assert len(s.trials[0].curves) == 2
 
+    def test_going_back_to_an_earlier_epoch_begins_a_new_curve(self) -> None:
+        for save in (True, False):
+            s = climb(NINE, {"epochs": 6}, {"epochs": 2}, {"epochs": 9})
+            objective = counting(save, value=lambda trial, epoch: float(trial.fidelity.epochs))
+            s.optimize(objective)
+            assert [epochs for _, epochs in objective.seen[:2]] == [[1, 2, 3, 4, 5, 6], [1, 2]]
+            assert objective.seen[2] == ((2, [3, 4, 5, 6, 7, 8, 9]) if save else (None, list(range(1, 10))))
+            assert [c.values("value")[0] for c in s.trials[0].curves] == [6.0, 2.0]
+            assert (s.trials[0].record.checkpoint is not None) is save
+
+    def test_a_checkpoint_of_an_earlier_curve_is_forgotten(self) -> None:
+        def objective(trial: bonas.Trial) -> None:
+            trial.load_checkpoint()
+            for epoch in trial.epochs():
+                trial.report(1.0, epoch)
+                if trial.fidelity.width < 1:
+                    trial.save_checkpoint({})
+
+        s = climb(self.AXES, {"epochs": 6, "width": 0.5}, {"epochs": 7})
+        s.optimize(objective)
+        assert s.trials[0].record.checkpoint is None
+        assert s.records == bonas.Study(s._store, s._store.find(s.study_name), s._definition).records
+
     def test_restarting_a_curve_of_two_subsets_begins_a_new_one(self) -> None:
         # Carried from subset 0.1 to 1.0 once, and then loaded no more: epoch 1 is of another kind now.
         def objective(trial: bonas.Trial) -> None:

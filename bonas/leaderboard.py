@@ -426,7 +426,7 @@ class Leaderboard:
         parts = [f"spent {self._study.spent:.2f}" + (f" of {budget:g}" if budget else "")]
         if n_trials:
             started = sum(t.state != TrialState.INFEASIBLE for t in self._study.trials)
-            parts.append(f"{started} of {n_trials} trials")
+            parts.append(f"{started} of {n_trials} trials" if started <= n_trials else f"{started} trials")
         return ", ".join(parts)
 
     def _snapshot(self) -> None:

@@ -367,6 +367,11 @@ def _afterwards(
     if arguments.export is not None:
         print(f"Result   {winner.said(winner.export(study, chosen, objective, arguments.export))}")
     else:
-        print(f"Result   bonas best {shlex.quote(str(folder.path))} --export FOLDER")
+        words = ["bonas best", shlex.quote(str(folder.path))]
+        if chosen.retrained:  # it is not trained again, and without the word the search's weights are meant
+            words.append("--retrain")
+            if arguments.retrain_epochs is not None:
+                words.append(f"--retrain-epochs {arguments.retrain_epochs}")
+        print(f"Result   {' '.join(words)} --export FOLDER")
     print(f"Look     bonas show {shlex.quote(str(folder.path))} --html report.html")
     print(f"Go on    {_again(arguments, folder, more=2)}")

@@ -123,6 +123,15 @@ def test_a_pipe_gets_one_plain_line_a_segment() -> None:
     assert "\x1b" not in out.getvalue()
 
 
+def test_trials_beyond_a_smaller_limit_are_only_counted() -> None:
+    out = io.StringIO()
+    with leaderboard.Leaderboard(STUDY, n_trials=1, file=out) as board:
+        board(STUDY, STUDY.trials[4])
+    line = out.getvalue().strip()
+    assert "of 1 trials" not in line
+    assert line.endswith(" trials")
+
+
 def test_html_escapes_what_came_from_outside() -> None:
     evil = Shown(STUDY.trials, study_name="<script>alert(1)</script>")
     assert "<script>" not in report.study_html(evil)

@@ -95,7 +95,8 @@ def define(
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed={seed!r}: must be a whole number of at least 0.")
     if sampler is not None and not hasattr(sampler, "sample"):
-        raise ValueError(f"sampler={sampler!r}: must be one of bonas.samplers, such as ForestSampler().")
+        remedy = "such as ForestSampler(); a sampler of Optuna's is wrapped, OptunaSampler(sampler)"
+        raise ValueError(f"sampler={sampler!r}: must be one of bonas.samplers, {remedy}.")
     if scheduler is not None and not hasattr(scheduler, "decide"):
         raise ValueError(f"scheduler={scheduler!r}: must be one of fidelity's, such as SuccessiveHalving().")
     return Definition(

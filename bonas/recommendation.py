@@ -25,7 +25,10 @@ _RETRAINED = "retrained"
 def recommend(study: Study, objective: Callable[[Trial], Any] | None, k: int, repeats: int) -> FrozenTrial:
     """See :meth:`bonas.Study.recommend`."""
     if len(study.directions) > 1:
-        raise ValueError("recommend: this study has several objectives. Choose among best_trials.")
+        raise ValueError(
+            "recommend: this study has several objectives. Choose among best_trials; "
+            "retrain(objective, trial=...) retrains the one you choose."
+        )
     if k < 1 or repeats < 1:
         raise ValueError(f"k={k}, repeats={repeats}: both must be at least 1.")
     complete = [t for t in study.trials if t.state == TrialState.COMPLETE]

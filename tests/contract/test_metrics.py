@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import optuna
 import pytest
 from engine import climb, counting, numbers, study
 
@@ -108,6 +109,16 @@ class TestSeveral:
         s = study(**TWO)
         s.optimize(self.objective, n_trials=4)
         assert [t.values for t in s.to_optuna().best_trials] == [[0.9, 5.0], [0.8, 2.0], [0.95, 9.0]]
+
+    def test_retrain_says_how_to_choose(self) -> None:
+        s = study(**TWO)
+        s.optimize(self.objective, n_trials=2)
+        with pytest.raises(ValueError, match=r"best_trials; retrain\(objective, trial=\.\.\.\)"):
+            s.retrain(self.objective)
+
+    def test_a_sampler_of_optunas_has_to_be_wrapped(self) -> None:
+        with pytest.raises(ValueError, match=r"OptunaSampler\(sampler\)"):
+            study(sampler=optuna.samplers.RandomSampler())
 
     def test_what_needs_one_objective_says_so(self) -> None:
         s = study(**TWO)

@@ -17,6 +17,7 @@ Workers come from a fork server that has imported torch already: a kill then hit
 from __future__ import annotations
 
 import argparse
+import logging
 import multiprocessing
 import os
 import platform
@@ -70,6 +71,7 @@ def work(folder: str, seed: int, n_trials: int, started: Any) -> None:
     import bonas
     import bonas.trial
 
+    logging.getLogger("bonas").setLevel(logging.ERROR)  # each start says what it takes back
     torch.set_num_threads(1)
     bonas.trial.CHECKPOINT_INTERVAL = 0.05  # instead of a minute: the search is short
     X, y = load_digits(return_X_y=True)

@@ -15,9 +15,10 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,12 @@ def run_in_pool(
     interruption.on_request.append(stop_file.touch)
     own = executor is None
     slots = n_jobs if own else max(n_jobs, getattr(executor, "_max_workers", n_jobs))
-    pool = _begun_pool(n_jobs) if own else executor
+    try:
+        pool = _begun_pool(n_jobs) if own else executor
+    except ValueError:
+        if interruption.requested:
+            return  # the signal that ended the workers was meant for this process too
+        raise
     waiting: dict[Future[_Shipped], Trial] = {}
     deaths: Counter[int] = Counter()
     patience = Patience(study)
@@ -82,7 +88,8 @@ def run_in_pool(
                     idle = True
                     break
                 try:
-                    future = pool.submit(_work, parcel, trial.segment)
+                    with _sigint_held():
+                        future = pool.submit(_work, parcel, trial.segment)
                 except BaseException as error:
                     study.release(trial)
                     if not own or not isinstance(error, BrokenProcessPool):
@@ -162,11 +169,25 @@ def _process_pool(n_jobs: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(n_jobs, mp_context=context, initializer=_begin, initargs=(n_jobs,))
 
 
+@contextmanager
+def _sigint_held() -> Iterator[None]:
+    """Hold Ctrl-C back while workers are started, who inherit that; it arrives here right afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
 def _begun_pool(n_jobs: int) -> ProcessPoolExecutor:
     """A pool whose workers were seen to start: trials must not fail for a script that none can import."""
     pool = _process_pool(n_jobs)
     try:
-        concurrent.futures.wait(started := [pool.submit(os.getpid) for _ in range(n_jobs)])
+        with _sigint_held():
+            started = [pool.submit(os.getpid) for _ in range(n_jobs)]
         for future in started:
             future.result()
     except BrokenProcessPool as error:
@@ -179,12 +200,24 @@ def _begun_pool(n_jobs: int) -> ProcessPoolExecutor:
     return pool
 
 
+def _end_with_driver() -> None:
+    driver = multiprocessing.parent_process()
+    assert driver is not None
+    driver.join()
+    # Killed: nobody will hear of this segment, and the next driver hands it out again.
+    os._exit(1)
+
+
 def _begin(n_jobs: int) -> None:
+    # Ctrl-C reaches the whole group: the driver decides what to do about it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    # A pool's workers hold both ends of its queue and would wait for a killed driver for ever.
+    threading.Thread(target=_end_with_driver, name="bonas-driver", daemon=True).start()
     import torch
 
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // n_jobs))
-    # Ctrl-C reaches the whole group: the driver decides what to do about it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _packed(objective: Callable[[Trial], Any], space: Any) -> bytes:
@@ -244,5 +277,8 @@ def _portable(error: BaseException | None) -> BaseException | None:
         cloudpickle.loads(cloudpickle.dumps(error))
     except Exception:
         kind = type(type(error).__name__, (Exception,), {})
-        error = kind(str(error))
+        try:
+            error = kind(str(error))
+        except Exception:  # its own text is broken
+            error = kind("(its message cannot be shown)")
     return error

@@ -125,6 +125,13 @@ class TestKilled:
         assert "2 kills in 1 searches: nothing lost, nothing changed" in done.stdout
 
 
+def running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def numbers(folder: Path | None) -> bonas.Study:
     return bonas.create_study(
         space=spaces.Space(ConfigurationSpace({"x": (0.0, 1.0)})),
@@ -171,6 +178,17 @@ class TestSharing:
         assert study.done
 
 
+def slow(trial: bonas.Trial) -> float:
+    (Path(os.environ["TMPDIR_OF_WORKERS"]) / f"{os.getpid()}").touch()
+    time.sleep(600)
+    return 0.0
+
+
+def drive(folder: Path) -> None:
+    os.environ["TMPDIR_OF_WORKERS"] = str(folder)
+    numbers(folder / "study").optimize(slow, n_trials=2, n_jobs=2)
+
+
 class Deadly:
     """Kills its worker in trial 1, every time, and leaves trials 3 and 4 with what cannot travel."""
 
@@ -190,6 +208,15 @@ class Unsendable(Exception):  # noqa: N818
 
 
 class TestPools:
+    def test_the_workers_of_a_killed_driver_end_with_it(self, processes: Any, tmp_path: Path) -> None:
+        driver = processes.Process(target=drive, args=(tmp_path,))
+        driver.start()
+        until(lambda: len([p for p in tmp_path.iterdir() if p.name.isdecimal()]) == 2)
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.join()
+        workers = [int(p.name) for p in tmp_path.iterdir() if p.name.isdecimal()]
+        until(lambda: not any(running(worker) for worker in workers))
+
     def test_two_jobs_survive_dying_workers(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("bonas.executors.pool.MOST_DEATHS", 2)
         study = numbers(tmp_path)

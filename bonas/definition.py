@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bonas.errors import MissingFunctionError
@@ -82,11 +82,17 @@ def define(
     bad = [d for d in directions if d not in DIRECTIONS]
     if bad or not directions:
         raise ValueError(f"direction={directions!r}: must be 'minimize' or 'maximize'.")
+    if metric_names is not None and (
+        isinstance(metric_names, str)
+        or not isinstance(metric_names, Sequence)
+        or not all(isinstance(name, str) and name for name in metric_names)
+    ):
+        raise ValueError(f"metric_names={metric_names!r}: must be a list of texts, such as ['accuracy'].")
     if metric_names is None:
         if len(directions) > 1:
             raise ValueError(f"metric_names=None: {len(directions)} objectives need a name each.")
         metric_names = ("value",)
-    if isinstance(metric_names, str) or len(metric_names) != len(directions):
+    if len(metric_names) != len(directions):
         raise ValueError(
             f"metric_names={metric_names!r}: must name each of the {len(directions)} objectives."
         )
@@ -94,10 +100,10 @@ def define(
         raise ValueError(f"metric_names={list(metric_names)}: every name may stand once.")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed={seed!r}: must be a whole number of at least 0.")
-    if sampler is not None and not hasattr(sampler, "sample"):
+    if sampler is not None and (isinstance(sampler, type) or not hasattr(sampler, "sample")):
         remedy = "such as ForestSampler(); a sampler of Optuna's is wrapped, OptunaSampler(sampler)"
         raise ValueError(f"sampler={sampler!r}: must be one of bonas.samplers, {remedy}.")
-    if scheduler is not None and not hasattr(scheduler, "decide"):
+    if scheduler is not None and (isinstance(scheduler, type) or not hasattr(scheduler, "decide")):
         raise ValueError(f"scheduler={scheduler!r}: must be one of fidelity's, such as SuccessiveHalving().")
     return Definition(
         space=space,
@@ -117,20 +123,31 @@ def restore(
     """The definition of a stored study; what is passed replaces what was stored.
 
     Raises:
-        ValueError: if the space passed is not the stored one.
+        ValueError: if the space passed is not the stored one, or what is stored is damaged.
     """
     from spaces import Space
 
-    definition = Definition(
-        space=Space.from_dict(stored["space"]) if space is None else space,
-        axes=Axes.from_dict(stored["axes"]),
-        directions=tuple(stored["directions"]),
-        metric_names=tuple(stored["metric_names"]),
-        constraints=stored["constraints"],
-        seed=stored["seed"],
-        sampler=sampler or _restored_sampler(stored["sampler"]),
-        scheduler=scheduler or _restored_scheduler(stored["scheduler"]),
-    )
+    try:
+        definition = define(
+            space=Space.from_dict(stored["space"]) if space is None else space,
+            axes=Axes.from_dict(stored["axes"]),
+            directions=tuple(stored["directions"]),
+            metric_names=stored["metric_names"],
+            constraints=stored["constraints"],
+            seed=stored["seed"],
+            sampler=sampler,
+            scheduler=scheduler,
+        )
+        definition = replace(
+            definition,
+            sampler=sampler or _restored_sampler(stored["sampler"]),
+            scheduler=scheduler or _restored_scheduler(stored["scheduler"]),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"what is stored of this study is damaged ({type(error).__name__}: {error}). "
+            "Restore study.db from a copy."
+        ) from error
     refuse_differences(definition, stored)
     return definition
 
@@ -164,6 +181,10 @@ def needed(part: Any, name: str) -> Any:
 
 
 def _checked_constraints(constraints: Mapping[str, float]) -> dict[str, float]:
+    if not isinstance(constraints, Mapping):
+        raise ValueError(
+            f"constraints={constraints!r}: must be a dict of upper bounds, such as {{'parameters': 200_000}}."
+        )
     for name, bound in constraints.items():
         if name not in COUNTED:
             raise ValueError(f"constraints: {name!r} is unknown. Known are {list(COUNTED)}, as upper bounds.")

@@ -127,7 +127,10 @@ def _out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError):
         return True
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+    if torch is None or not isinstance(error, RuntimeError):
+        return False
+    # The CPU's allocator raises no class of its own.
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: " in _described(error)
 
 
 def _described(error: BaseException | str | None) -> str:

@@ -29,8 +29,8 @@ def recommend(study: Study, objective: Callable[[Trial], Any] | None, k: int, re
             "recommend: this study has several objectives. Choose among best_trials; "
             "retrain(objective, trial=...) retrains the one you choose."
         )
-    if k < 1 or repeats < 1:
-        raise ValueError(f"k={k}, repeats={repeats}: both must be at least 1.")
+    if not all(isinstance(v, int) and v >= 1 for v in (k, repeats)):
+        raise ValueError(f"k={k}, repeats={repeats}: both must be whole numbers of at least 1.")
     complete = [t for t in study.trials if t.state == TrialState.COMPLETE]
     if not complete:
         return study.best_trial  # warns that nothing is complete yet

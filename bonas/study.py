@@ -16,7 +16,7 @@ import tempfile
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("bonas")
 
 MOST_INFEASIBLE = 500  # configurations one ask may draw before it gives up
+_MOST = 1e300  # beyond it sums and whole numbers leave the range of floats
+MOST_JOBS = 256  # processes on one machine; more is a typing error that would bring it down
 MOST_OUT_OF_MEMORY = 30  # trials in a row after which the machine, not the configuration, is to blame
 
 Objective = Callable[[Trial], Any]
@@ -88,6 +90,12 @@ def create_study(
     """
     if direction is not None and directions is not None:
         raise ValueError("direction and directions: give one of them.")
+    if directions is not None and not isinstance(directions, (list, tuple)):
+        raise ValueError(f"directions={directions!r}: must be a list of 'minimize' and 'maximize'.")
+    if study_name is not None and not _is_text(study_name):
+        raise ValueError(f"study_name={study_name!r}: must be a text.")
+    if artifacts is not None and (not isinstance(artifacts, (str, os.PathLike)) or not str(artifacts)):
+        raise ValueError(f"artifacts={artifacts!r}: must be a folder.")
     chosen = tuple(directions) if directions is not None else (direction or "minimize",)
     definition = define(space, axes, chosen, metric_names, constraints, seed, sampler, scheduler)
     store = open_store(storage, create=True)
@@ -129,6 +137,8 @@ def load_study(
     Raises:
         ValueError: if there is no such study, or ``space`` is not the stored one.
     """
+    if study_name is not None and not _is_text(study_name):
+        raise ValueError(f"study_name={study_name!r}: must be a text.")
     store = open_store(storage, create=False)
     if study_name is None:
         names = store.names()
@@ -241,7 +251,9 @@ class Study:
         complete = [t for t in valued if t.state == TrialState.COMPLETE]
         if not complete:
             if not valued:
-                raise ValueError(f"best_trial: none of the {len(view.trials)} trials has a value yet.")
+                raise ValueError(
+                    f"best_trial: none of the {len(view.trials)} trials has a value yet. Search for longer."
+                )
             highest = max(self._reached(t) for t in valued)
             complete = [t for t in valued if self._reached(t) == highest]
             warnings.warn(
@@ -382,6 +394,8 @@ class Study:
 
     def enqueue_trial(self, params: Mapping[str, Any]) -> None:
         """Put a configuration in line: the next new trial will be this one."""
+        if not isinstance(params, Mapping):
+            raise ValueError(f"enqueue_trial({params!r}): takes the params of a configuration as a dict.")
         checked = self.space.validate(dict(params))
         with self._transaction() as transaction:
             transaction.enqueue(checked)
@@ -455,6 +469,11 @@ class Study:
         """
         from bonas.executors import run
 
+        _check_callable(objective)
+        if not isinstance(callbacks, Iterable) or not all(map(callable, callbacks := tuple(callbacks))):
+            raise ValueError(f"callbacks={callbacks!r}: must be a list of functions of a study and a trial.")
+        if executor is not None and not hasattr(executor, "submit"):
+            raise ValueError(f"executor={executor!r}: must be a concurrent.futures executor, or None.")
         self._check_limits(n_trials, budget, timeout, n_jobs)
         try:
             if show_progress_bar:
@@ -463,7 +482,7 @@ class Study:
                 with Leaderboard(self, n_trials=n_trials, budget=budget, timeout=timeout) as board:
                     run(self, objective, n_jobs, executor, (*callbacks, board))
             else:
-                run(self, objective, n_jobs, executor, tuple(callbacks))
+                run(self, objective, n_jobs, executor, callbacks)
         finally:
             self._deadline = None  # of this call only
 
@@ -480,6 +499,8 @@ class Study:
         """
         from bonas.recommendation import recommend
 
+        if objective is not None:
+            _check_callable(objective)
         return recommend(self, objective, k, repeats)
 
     def retrain(
@@ -497,6 +518,9 @@ class Study:
         """
         from bonas.recommendation import retrain
 
+        _check_callable(objective)
+        if trial is not None and not isinstance(trial, FrozenTrial):
+            raise ValueError(f"trial={trial!r}: must be a trial of this study, such as study.trials[0].")
         return retrain(self, objective, trial, epochs)
 
     # -- what recommendation and running use ---------------------------------------------------------
@@ -776,6 +800,10 @@ class Study:
     def _remember(self, record: TrialRecord) -> None:
         # What was added has been paid for elsewhere.
         spent = (record.cost, self._nominal(record)) if record.attempt > 0 else (0.0, 0.0)
+        if record.number > len(self._records):
+            raise ValueError(
+                f"study.db: trial {len(self._records)} is missing. Restore the file from a copy."
+            )
         if record.number == len(self._records):
             self._records.append(record)
             self._spent.append(spent)
@@ -843,10 +871,12 @@ class Study:
         ):
             raise ValueError(f"n_trials={n_trials!r}: must be a whole number of at least 1, or None.")
         for name, limit in (("budget", budget), ("timeout", timeout)):
-            if limit is not None and not (isinstance(limit, (int, float)) and 0 < limit < math.inf):
+            if limit is None:
+                continue
+            if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit < _MOST:
                 raise ValueError(f"{name}={limit!r}: must be a finite number above 0, or None.")
-        if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs < 1:
-            raise ValueError(f"n_jobs={n_jobs!r}: must be a whole number of at least 1.")
+        if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or not 1 <= n_jobs <= MOST_JOBS:
+            raise ValueError(f"n_jobs={n_jobs!r}: must be a whole number from 1 to {MOST_JOBS}.")
         self.limit(n_trials, budget)
         self._deadline = None if timeout is None else time.time() + timeout
         self._stopped = self._exhausted = False
@@ -906,7 +936,9 @@ class Study:
         return self.artifacts / f"trial-{number:05d}"
 
     def _artifacts_folder(self, row: StudyRow) -> Path:
-        entry = row.definition["artifacts"]
+        entry = row.definition.get("artifacts")
+        if not isinstance(entry, str | None):
+            raise ValueError(f"study.db: artifacts={entry!r} is damaged. Restore the file from a copy.")
         path = self._store.path
         if entry is not None:
             return Path(entry) if path is None else path.parent / entry
@@ -916,6 +948,23 @@ class Study:
             return Path(folder)
         slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", row.name)[:40]
         return path.parent / "artifacts" / f"{row.study}-{slug}"
+
+
+def _is_text(value: Any) -> bool:
+    if not isinstance(value, str) or not value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair cannot be stored
+        return False
+    return True
+
+
+def _check_callable(objective: Any) -> None:
+    if not callable(objective):
+        raise ValueError(
+            f"objective={objective!r}: must be a function of a trial, such as bonas.train_on(data)."
+        )
 
 
 def _artifacts_entry(artifacts: str | Path | None, database: Path | None) -> str | None:

@@ -160,16 +160,20 @@ class Trial:
             path = checkpoints.newest(self._curve_folder(index)) if index >= 0 else None
             if path is None:
                 continue
-            state, meta = checkpoints.read(path)
-            trained_at = Fidelity.from_dict(meta["fidelity"])
-            epoch = self._segment.axes.carried_epoch(meta["epoch"], trained_at, self.fidelity)
+            try:
+                state, meta = checkpoints.read(path)
+                at, trained_at, observations, user_attrs = _read_meta(path, meta)
+            except checkpoints.CheckpointError as error:
+                logger.warning("trial %d: trained again from an earlier state: %s", self.number, error)
+                continue
+            epoch = self._segment.axes.carried_epoch(at, trained_at, self.fidelity)
             if not epoch:
                 continue
             self._start = self._position = epoch
             self._curve = index
             known = self._recorded(index)
-            carried = {o.epoch: o for o in map(_observation, meta["observations"])}
-            self._user_attrs.update(meta.get("user_attrs", {}))
+            carried = {o.epoch: o for o in observations}
+            self._user_attrs.update(user_attrs)
             self._observed = {o.epoch: o for o in merged(tuple(carried.values()), tuple(known.values()))}
             self._known = frozenset(self._observed)
             self._reported = self._reported or bool(carried.keys() - known.keys())
@@ -280,6 +284,8 @@ class Trial:
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """The configured value of a categorical hyperparameter with that name and those choices."""
+        if not isinstance(choices, (list, tuple)):
+            raise ValueError(f"{name!r}: asked for choices={choices!r}. Give a list of the space's choices.")
         return self._configured(name, "categorical", choices=tuple(choices))
 
     def load_model(self) -> torch.nn.Module:
@@ -620,20 +626,45 @@ def saved(folder: Path, curve: int) -> Saved | None:
     path = checkpoints.newest(folder / f"curve-{curve:02d}")
     if path is None:
         return None
-    _, meta = checkpoints.read(path)
+    try:
+        _, meta = checkpoints.read(path)
+        epoch, fidelity, observations, user_attrs = _read_meta(path, meta)
+    except checkpoints.CheckpointError as error:
+        logger.warning("%s: passed over: %s", folder.name, error)
+        return None
     data = path.read_bytes()
     return Saved(
         CheckpointRecord(
-            epoch=meta["epoch"],
-            fidelity=Fidelity.from_dict(meta["fidelity"]),
+            epoch=epoch,
+            fidelity=fidelity,
             # Relative to the study's artifacts folder, which may move together with the store.
             file=path.relative_to(folder.parent).as_posix(),
             sha256=hashlib.sha256(data).hexdigest(),
             nbytes=len(data),
         ),
-        tuple(map(_observation, meta["observations"])),
-        meta.get("user_attrs", {}),
+        observations,
+        user_attrs,
     )
+
+
+def _read_meta(
+    path: Path, meta: Mapping[str, Any]
+) -> tuple[int, Fidelity, tuple[Observation, ...], dict[str, Any]]:
+    """Epoch, fidelity, observations and user attributes that a checkpoint carries.
+
+    Raises:
+        CheckpointError: if it does not carry them, whoever wrote it.
+    """
+    from fidelity.checkpoints import CheckpointError
+
+    try:
+        fidelity = Fidelity.from_dict(meta["fidelity"])
+        observations = tuple(map(_observation, meta["observations"]))
+        return operator.index(meta["epoch"]), fidelity, observations, dict(meta.get("user_attrs", {}))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: is no checkpoint of a trial ({type(error).__name__}: {error})."
+        ) from None
 
 
 def merged(carried: Sequence[Observation], known: Sequence[Observation]) -> tuple[Observation, ...]:

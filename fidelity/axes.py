@@ -16,6 +16,7 @@ from fidelity.records import AXIS_NAMES, Fidelity
 CostUnit = Literal["nominal", "reported", "measured"]
 
 _INTEGER = frozenset({"epochs", "resolution"})
+_MOST = 1_000_000  # epochs or pixels: more is a typing error that would run for ever
 # Exponents of the nominal cost of one epoch: convolution work grows with pixels, and with the
 # product of input and output filters.
 _EXPONENT = {"subset": 1, "resolution": 2, "width": 2, "depth": 1}
@@ -109,12 +110,16 @@ class Axes:
                 )
         if cost not in ("nominal", "reported", "measured"):
             raise ValueError(f"cost={cost!r}: must be 'nominal', 'reported' or 'measured'.")
-        if isinstance(carry, str):
+        if not isinstance(carry, Iterable) or isinstance(carry, (str, bytes)):
             raise ValueError(f"carry={carry!r}: must be a tuple of axis names, such as ('epochs',).")
+        carry = tuple(carry)
+        unknown = [name for name in carry if name not in (*given, *others)]
+        if unknown:
+            raise ValueError(f"carry={carry!r}: {unknown} are no axes. Name axes, such as ('epochs',).")
         self.axes: tuple[Axis, ...] = tuple(
             _axis(name, values) for name, values in {**given, **others}.items() if values is not None
         )
-        self.carry: tuple[str, ...] = tuple(carry)
+        self.carry: tuple[str, ...] = carry
         self.cost: CostUnit = cost
 
     def __repr__(self) -> str:
@@ -216,8 +221,10 @@ def _axis(name: str, given: Sequence[float]) -> Axis:
     listed = isinstance(given, list)
     if isinstance(given, (str, bytes)) or not isinstance(given, (list, tuple)):
         raise ValueError(f"{shown}: must be a pair (low, high) or a list of values, such as {name}=(1, 10).")
-    values = tuple(v.item() if hasattr(v, "item") else v for v in given)
-    if any(isinstance(v, bool) or not isinstance(v, (int, float)) or not math.isfinite(v) for v in values):
+    values = tuple(v.item() if getattr(v, "shape", None) == () else v for v in given)
+    if any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in values) or not all(
+        abs(v) < math.inf for v in values
+    ):
         raise ValueError(f"{shown}: every value must be a finite number.")
     if not listed and len(values) != 2:
         raise ValueError(
@@ -232,8 +239,8 @@ def _axis(name: str, given: Sequence[float]) -> Axis:
     elif values[0] > values[1]:
         raise ValueError(f"{shown}: the range is inverted. Write {name}={values[::-1]!r}.")
     if name in _INTEGER:
-        if any(v != int(v) or v < 1 for v in values):
-            raise ValueError(f"{shown}: {name} counts whole numbers from 1.")
+        if any(v != int(v) or not 1 <= v <= _MOST for v in values):
+            raise ValueError(f"{shown}: {name} counts whole numbers from 1 to {_MOST:,}.")
         values = tuple(int(v) for v in values)
     elif name in _EXPONENT and not all(0 < v <= 1 for v in values):
         raise ValueError(f"{shown}: {name} is a fraction, greater than 0 and at most 1.")

@@ -333,6 +333,8 @@ class Space:
         Raises:
             ValueError: on an unknown name, an illegal value, or values that exclude each other.
         """
+        if not isinstance(values, Mapping):
+            raise ValueError(f"fix {values!r}: takes a dict, such as fix({{'lr': 0.01}}).")
         canonical = {}
         for name, value in values.items():
             if name not in self._table.column:
@@ -358,6 +360,12 @@ class Space:
         """
         from spaces.hyperparameters import default_hyperparameters
 
+        if hyperparameters is not None and (
+            isinstance(hyperparameters, str) or not isinstance(hyperparameters, Iterable)
+        ):
+            raise ValueError(
+                f"hyperparameters={hyperparameters!r}: must be a list of parts of a ConfigSpace."
+            )
         added = default_hyperparameters() if hyperparameters is None else list(hyperparameters)
         description = extended(self._description, added)
         names = [h["name"] for h in description["hyperparameters"] if h["name"] not in self._table.column]

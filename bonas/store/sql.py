@@ -116,6 +116,24 @@ class StudyRow:
     definition: Mapping[str, Any]
 
 
+@contextmanager
+def _intact(what: str) -> Iterator[None]:
+    """Turn what a damaged row leads to into one sentence and a remedy; rows may come from anywhere."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"study.db: {what} is damaged ({type(error).__name__}: {error}). Restore the file from a copy."
+        ) from error
+
+
+def _object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise TypeError(f"{text[:50]}: is no JSON object")
+    return value
+
+
 class Store:
     """Studies in one database."""
 
@@ -152,12 +170,13 @@ class Store:
             row = connection.execute(sa.select(_studies).where(_studies.c.name == name)).first()
         if row is None:
             return None
-        if row.schema_version > SCHEMA_VERSION:
+        if not isinstance(row.schema_version, int) or row.schema_version > SCHEMA_VERSION:
             raise ValueError(
                 f"study {name!r}: stored by a newer bonas (schema {row.schema_version}, known is "
                 f"{SCHEMA_VERSION}). Update bonas to open it."
             )
-        return StudyRow(row.study, row.name, json.loads(row.definition))
+        with _intact(f"the definition of study {name!r}"):
+            return StudyRow(row.study, row.name, _object(row.definition))
 
     def names(self) -> list[str]:
         """The names of all studies, oldest first."""
@@ -213,6 +232,7 @@ class Transaction:
 
     # -- reading -------------------------------------------------------------------------------------
 
+    @_intact("a trial")
     def changed_since(self, watermark: int) -> list[TrialRecord]:
         """The records of all trials that changed after a watermark, in order of their numbers."""
         rows = self._rows(_trials, _trials.c.watermark > watermark, _trials.c.number)
@@ -225,7 +245,7 @@ class Transaction:
         among = _observations.c.number.in_(numbers) if few else sa.true()
         order = (_observations.c.number, _observations.c.curve, _observations.c.epoch)
         for o in self._rows(_observations, among, *order):
-            observation = Observation(o.epoch, json.loads(o.metrics), o.cost, _fidelity(o.fidelity))
+            observation = Observation(o.epoch, _object(o.metrics), o.cost, _fidelity(o.fidelity))
             curves[o.number][o.curve].append(observation)
         among = _checkpoints.c.number.in_(numbers) if few else sa.true()
         saved = {c.number: c for c in self._rows(_checkpoints, among)}
@@ -239,7 +259,7 @@ class Transaction:
     def leases(self) -> list[tuple[int, str, float]]:
         """Number, owner and end of the lease of every running trial."""
         rows = self._rows(_trials, _trials.c.state == TrialState.RUNNING.value)
-        return [(row.number, row.owner, row.lease) for row in rows]
+        return [(row.number, str(row.owner), row.lease or 0.0) for row in rows]
 
     def decisions(self, number: int) -> list[Mapping[str, Any]]:
         """Every decision about a trial, oldest first, with the figures it was made from."""
@@ -258,13 +278,14 @@ class Transaction:
     def next_in_queue(self) -> tuple[int, dict[str, Any]] | None:
         """The next enqueued configuration and its position."""
         rows = self._rows(_queue, _queue.c.number.is_(None), _queue.c.position)
-        return (rows[0].position, json.loads(rows[0].params)) if rows else None
+        with _intact("an enqueued configuration"):
+            return (rows[0].position, _object(rows[0].params)) if rows else None
 
     def attrs(self) -> dict[str, Any]:
         """What was kept with the study as a whole."""
         row = self._connection.execute(sa.select(_studies.c.attrs).where(_studies.c.study == self._study))
-        attrs: dict[str, Any] = json.loads(row.scalar_one())
-        return attrs
+        with _intact("what is kept with the study"):
+            return _object(row.scalar_one())
 
     # -- writing -------------------------------------------------------------------------------------
 
@@ -413,8 +434,13 @@ def open_store(storage: str | Path | None, create: bool) -> Store:
     if storage is None or storage == "sqlite://":
         return _connect("sqlite://", None, poolclass=sa.StaticPool)
     text = str(storage)
+    if not isinstance(storage, (str, os.PathLike)) or not text or "\0" in text:
+        raise ValueError(f"storage={storage!r}: must be a file, a folder or an SQLite URL.")
     if "://" in text:
-        url = sa.make_url(text)
+        try:
+            url = sa.make_url(text)
+        except (sa.exc.ArgumentError, ValueError):
+            raise ValueError(f"storage={text!r}: is no URL. Give a file, or 'sqlite:///study.db'.") from None
         if url.get_backend_name() != "sqlite":
             raise ValueError(
                 f"storage={text!r}: only SQLite is served. Give a file, or 'sqlite:///study.db'."
@@ -431,7 +457,7 @@ def open_store(storage: str | Path | None, create: bool) -> Store:
         raise ValueError(f"{text}: is not a study. A study is a folder with a study.db, or such a file.")
     if path.is_dir():
         raise ValueError(f"{text}: is a folder, not a study. Give the folder it lies in, or another file.")
-    if not create and not path.exists():
+    if not create and (not path.exists() or not path.stat().st_size):
         raise ValueError(
             f"{text}: there is no study here. A study is a folder with a study.db, or such a file."
         )
@@ -503,7 +529,7 @@ def _record(row: Any, curves: Mapping[int, list[Observation]], saved: Any) -> Tr
         )
     return TrialRecord(
         number=row.number,
-        params=json.loads(row.params),
+        params=_object(row.params),
         key=row.key,
         state=TrialState(row.state),
         fidelity=_fidelity(row.fidelity),
@@ -515,8 +541,8 @@ def _record(row: Any, curves: Mapping[int, list[Observation]], saved: Any) -> Tr
         reason=row.reason,
         parent=row.parent,
         lost=row.lost,
-        figures=json.loads(row.figures),
-        user_attrs=json.loads(row.user_attrs),
+        figures=_object(row.figures),
+        user_attrs=_object(row.user_attrs),
         owner=row.owner,
         watermark=row.watermark,
     )

@@ -67,6 +67,8 @@ def load_data(
         raise ValueError(
             f"image_size={image_size}: applies to folders of images only. Resize the arrays yourself."
         )
+    if folder is not None and not isinstance(folder, (str, Path)):
+        raise ValueError(f"folder={folder!r}: must be the path of a folder.")
     if isinstance(source, (str, Path)):
         return _by_name(source, folder, plan, download, image_size)
     if folder is not None:
@@ -102,7 +104,7 @@ def _by_name(
             "data 'folder': needs the folder of images. Give folder=... (--data-dir), or its path."
         )
     path = Path(source).expanduser() if where is None else where
-    if source != "folder" and (where is not None or not path.is_dir()):
+    if source != "folder" and (where is not None or not _is_folder(path)):
         near = difflib.get_close_matches(str(source), NAMES, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise ValueError(
@@ -113,3 +115,10 @@ def _by_name(
     from fidelity.data.images import from_folder
 
     return from_folder(path, plan, image_size)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name too long for the file system
+        return False

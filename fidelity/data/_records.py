@@ -71,8 +71,8 @@ class SplitPlan:
             raise ValueError(f"seed={self.seed!r}: must be a whole number from 0.")
         for name in ("val_fraction", "test_fraction"):
             fraction = getattr(self, name)
-            if fraction is not None and not 0 < fraction < 1:
-                raise ValueError(f"{name}={fraction}: must lie between 0 and 1. Use 0.1 or 0.2.")
+            if fraction is not None and not (isinstance(fraction, (int, float)) and 0 < fraction < 1):
+                raise ValueError(f"{name}={fraction!r}: must lie between 0 and 1. Use 0.1 or 0.2.")
         if (self.val_fraction or 0.2) + (self.test_fraction or 0.2) >= 1:
             raise ValueError(
                 f"val_fraction={self.val_fraction}, test_fraction={self.test_fraction}: leave nothing to "

@@ -27,8 +27,8 @@ def from_folder(folder: Path, plan: SplitPlan, image_size: int | None = None) ->
     """
     from PIL import Image, UnidentifiedImageError
 
-    if image_size is not None and image_size < 1:
-        raise ValueError(f"image_size={image_size}: must be at least 1 pixel.")
+    if image_size is not None and (not isinstance(image_size, int) or image_size < 1):
+        raise ValueError(f"image_size={image_size!r}: must be a whole number of at least 1 pixel.")
     if not folder.is_dir():
         raise ValueError(
             f"folder={str(folder)!r}: is no folder. Give one with a subfolder of images for each class."

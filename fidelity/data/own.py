@@ -28,7 +28,9 @@ def from_pair(pair: Sequence[Any], plan: SplitPlan, name: str = "arrays") -> Dat
 def from_mapping(parts: Mapping[str, Any], plan: SplitPlan, name: str = "arrays") -> Data:
     """Data of pairs (X, y) under "train", "test" and perhaps "val"."""
     if not {"train"} <= set(parts) <= {"train", "val", "test"}:
-        raise ValueError(f"data: got the parts {sorted(parts)}, needs 'train', and knows 'val' and 'test'.")
+        raise ValueError(
+            f"data: got the parts {sorted(map(str, parts))}, needs 'train', and knows 'val' and 'test'."
+        )
     for part, pair in parts.items():
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise ValueError(
@@ -188,7 +190,10 @@ def _array(value: Any) -> Array:
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()
         value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-    array: Array = np.asarray(value)
+    try:
+        array: Array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"data: images or labels of several shapes make no array ({error}).") from None
     return array
 
 

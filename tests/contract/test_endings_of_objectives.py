@@ -215,6 +215,14 @@ class TestRaising:
         assert states.count(TrialState.INFEASIBLE) == 2
         assert "out of memory" in str(s.trials[1].reason)
 
+    def test_out_of_memory_on_a_cpu_is_infeasible_too(self) -> None:
+        s = study()
+        trial = s.ask()
+        assert trial is not None
+        with pytest.raises(RuntimeError) as raised:
+            torch.empty(2**55)
+        assert s.tell(trial, error=raised.value).state == TrialState.INFEASIBLE
+
     def test_an_objective_that_never_fits_in_memory_is_given_up(self) -> None:
         s = study()
         with pytest.raises(MemoryError):

@@ -12,6 +12,7 @@ from engine import choices, numbers, study
 
 import bonas
 from bonas import fidelity, spaces
+from bonas.samplers import RandomSampler
 
 
 def conditional() -> spaces.Space:
@@ -153,6 +154,17 @@ class TestSpaceMethods:
         {"constraints": {"parameter": 5}},
         {"constraints": {"parameters": -5}},
         {"constraints": {"parameters": "many"}},
+        {"constraints": "parameters"},
+        {"directions": "minimize"},
+        {"metric_names": [None]},
+        {"metric_names": 5},
+        {"sampler": RandomSampler},
+        {"scheduler": fidelity.FullFidelity},
+        {"study_name": 5},
+        {"study_name": "\ud800"},
+        {"artifacts": 5},
+        {"storage": 5},
+        {"storage": "://"},
     ],
 )
 def test_wrong_settings_are_refused_by_name(wrong: dict[str, Any]) -> None:
@@ -170,3 +182,53 @@ def test_the_defaults_are_the_forest_and_full_or_halving() -> None:
 
 def test_states_are_the_six_of_the_contract() -> None:
     assert set(bonas.TrialState) == {"RUNNING", "PAUSED", "COMPLETE", "PRUNED", "FAIL", "INFEASIBLE"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"objective": 5},
+        {"timeout": 10**400},
+        {"budget": 10**400},
+        {"budget": True},
+        {"executor": "pool"},
+        {"n_jobs": 10**8},
+        {"callbacks": 5},
+        {"callbacks": [5]},
+    ],
+)
+def test_wrong_ways_to_optimize_are_refused_before_anything_runs(wrong: dict[str, Any]) -> None:
+    s = study()
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        s.optimize(**({"objective": lambda trial: 1.0, "n_trials": 3} | wrong))
+    assert s.trials == []
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda s: s.enqueue_trial(5),
+        lambda s: s.retrain(5),
+        lambda s: s.retrain(lambda trial: 1.0, trial=0),
+        lambda s: s.recommend(k="3"),
+        lambda s: s.recommend(5),
+    ],
+)
+def test_wrong_types_are_refused_with_a_sentence(ask: Any) -> None:
+    with pytest.raises(ValueError, match=r"must be|takes"):
+        ask(study())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": (1, 1e30)},
+        {"epochs": (1, 10**400)},
+        {"epochs": ([1, 2], 5)},
+        {"carry": ("epoch",)},
+        {"carry": 5},
+    ],
+)
+def test_axes_that_no_study_can_have_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        fidelity.Axes(**wrong)

@@ -331,3 +331,75 @@ def _write(store: Any, study: int, worker: int) -> None:
         with store.transaction(study) as t:
             t.put_trial(record(worker * 10 + number))
     os._exit(0)
+
+
+class TestDamage:
+    """A damaged study is one sentence with a remedy, whatever is wrong with it; nothing of it is executed."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        space = spaces.Space(ConfigurationSpace({"x": (0.0, 1.0)}))
+        study = bonas.create_study(space=space, sampler=RandomSampler(), storage=tmp_path, study_name="s")
+        study.optimize(lambda trial: trial.params["x"], n_trials=3)
+        return tmp_path
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "UPDATE studies SET schema_version = 'x'",
+            "UPDATE studies SET definition = '{'",
+            "UPDATE studies SET definition = '[]'",
+            "UPDATE studies SET definition = '{}'",
+            "UPDATE studies SET definition = replace(definition, '\"minimize\"', '5')",
+            'UPDATE studies SET definition = replace(definition, \'"axes": {"axes"\', \'"axes": {"xaes"\')',
+            "UPDATE studies SET definition = replace(definition, '\"artifacts\": null', '\"artifacts\": 5')",
+            "UPDATE trials SET params = 'null'",
+            "UPDATE trials SET state = 'GONE'",
+            "UPDATE trials SET fidelity = '[1]'",
+            'UPDATE observations SET metrics = \'{"value": "x"}\'',
+            "UPDATE observations SET cost = 'x'",
+            "DELETE FROM trials WHERE number = 1",
+            "INSERT INTO queue (study, position, params) VALUES (1, 0, '[]')",
+        ],
+    )
+    def test_it_is_said_in_one_sentence(self, folder: Path, change: str) -> None:
+        with contextlib.closing(sqlite3.connect(folder / "study.db")) as database:
+            assert database.execute(change).rowcount > 0
+            database.commit()
+        with pytest.raises(ValueError, match=r"damaged|missing|newer|must be"):
+            bonas.load_study(storage=folder).optimize(lambda trial: 1.0, n_trials=5)
+
+    def test_an_empty_file_is_no_study_and_stays_empty(self, tmp_path: Path) -> None:
+        (tmp_path / "study.db").touch()
+        with pytest.raises(ValueError, match="no study here"):
+            bonas.load_study(storage=tmp_path)
+        assert not (tmp_path / "study.db").stat().st_size
+
+    def test_a_trial_without_an_owner_is_taken_back(self, folder: Path) -> None:
+        with contextlib.closing(sqlite3.connect(folder / "study.db")) as database:
+            database.execute("UPDATE trials SET state = 'RUNNING', owner = NULL WHERE number = 1")
+            database.commit()
+        study = bonas.load_study(storage=folder)
+        study.optimize(lambda trial: 1.0, n_trials=4)
+        assert len(study.trials) == 4
+
+    def test_a_checkpoint_of_somebody_else_is_passed_over(self, tmp_path: Path) -> None:
+        from fidelity import checkpoints
+
+        space = spaces.Space(ConfigurationSpace({"x": (0.0, 1.0)}))
+        study = bonas.create_study(
+            space=space, axes=fidelity.Axes(epochs=(3, 3)), sampler=RandomSampler(), storage=tmp_path
+        )
+        trial = study.ask()
+        assert trial is not None
+        for meta in (
+            {},
+            {"epoch": "2", "fidelity": {}, "observations": []},
+            {"observations": [{"epoch": 1}]},
+        ):
+            checkpoints.write(Path(trial.segment.folder) / "curve-00", {"model": 1}, epoch=2, meta=meta)
+            assert trial.load_checkpoint() is None
+        study.release(trial)
+        again = study.ask()
+        assert again is not None
+        assert again.number == trial.number

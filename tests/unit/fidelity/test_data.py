@@ -311,3 +311,18 @@ def test_bad_arrays_are_refused(pair: tuple[Any, Any], words: str) -> None:
 
 def test_repr_is_one_line() -> None:
     assert re.fullmatch(r"Data\('digits', train=1079, .*n_classes=10\)", repr(load_data("digits")))
+
+
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [
+        ("x" * 5000, {}),
+        ("digits", {"folder": 5}),
+        ({1: 2, "train": 3}, {}),
+        (([[1, 2], [3]], [0, 1]), {}),
+        ("digits", {"val_fraction": "a"}),
+    ],
+)
+def test_wrong_types_are_refused_with_a_sentence(source: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"neither|must|needs|several shapes"):
+        load_data(source, **options)

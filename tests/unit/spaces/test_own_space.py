@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 from xml.etree import ElementTree
 
 import ConfigSpace
@@ -117,3 +118,17 @@ def test_edited_descriptions_are_refused() -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             Space.from_dict(good | wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, [("x", 1)]])
+def test_fix_takes_a_dict(wrong: Any) -> None:
+    space = Space(ConfigSpace.ConfigurationSpace({"x": (0.0, 1.0)}))
+    with pytest.raises(ValueError, match="takes a dict"):
+        space.fix(wrong)
+
+
+@pytest.mark.parametrize("wrong", [5, "lr"])
+def test_hyperparameters_are_a_list(wrong: Any) -> None:
+    space = Space(ConfigSpace.ConfigurationSpace({"x": (0.0, 1.0)}))
+    with pytest.raises(ValueError, match="must be a list"):
+        space.with_hyperparameters(wrong)

@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or ''}: {error.strerror}".lstrip(": ")
+        said = f"{error.filename or ''}: {error.strerror}".lstrip(": ")
+        return f"{said}. Check that the place exists, has room and may be written to."
     return " ".join(str(error).split())
 
 

@@ -6,12 +6,15 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from bonas.cli.folder import check_device, choose_device, load_data, open_folder
+from bonas.cli.folder import check_device, check_export, choose_device, load_data, open_folder
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the best trial; retrain and export it as far as asked."""
     choose_device(arguments.device)
+    check_export(arguments.export)
+    if arguments.retrain_epochs is not None and not arguments.retrain:
+        raise ValueError("--retrain-epochs: says how long --retrain trains. Give both or neither.")
     folder = open_folder(arguments.study)
     study = folder.load()
     from bonas.cli import winner

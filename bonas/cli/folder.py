@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sqlite3
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,8 +44,19 @@ class StudyFolder:
 
     @property
     def exists(self) -> bool:
-        """Whether a search was started here."""
-        return self.database.exists()
+        """Whether a search was started here; a kill at its start can leave a database without one."""
+        try:
+            if not self.database.stat().st_size:
+                return False
+            with contextlib.closing(sqlite3.connect(self.database, timeout=60.0)) as database:
+                tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master")]
+                if "studies" not in tables:
+                    return bool(tables)
+                return database.execute("SELECT 1 FROM studies LIMIT 1").fetchone() is not None
+        except FileNotFoundError:
+            return False
+        except sqlite3.Error:
+            return True  # what is wrong with it is said when it is opened
 
     def settings(self) -> Settings | None:
         """What the search is about; None if it was not started by the command line.
@@ -98,12 +110,33 @@ class StudyFolder:
 
 def open_folder(text: str) -> StudyFolder:
     """The folder a user names: the folder itself, or the ``study.db`` in it."""
+    if not text or "\0" in text:
+        raise ValueError(f"{text!r}: is no folder. Name the folder of a study.")
     path = Path(text).expanduser()
     if path.is_file():
         if path.name != "study.db":
             raise ValueError(f"{path}: is a file. A study is a folder with a study.db in it.")
         path = path.parent
     return StudyFolder(path)
+
+
+def check_export(folder: str | None) -> None:
+    """Make sure that an export can be written, before anything is trained for it.
+
+    Raises:
+        ValueError: if the place is a file, below one, or may not be written to.
+    """
+    if folder is None:
+        return
+    if not folder:
+        raise ValueError("--export '': is no folder. Name the folder to write to.")
+    path = Path(folder).absolute()
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    if not path.is_dir():
+        raise ValueError(f"--export {folder}: {path} is a file, and an export needs a folder. Name another.")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ValueError(f"--export {folder}: {path} may not be written to. Name another folder.")
 
 
 def load_data(settings: Settings, download: bool = False) -> Data:

@@ -11,7 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bonas.cli.folder import Settings, StudyFolder, check_device, choose_device, load_data, open_folder
+from bonas.cli.folder import (
+    Settings,
+    StudyFolder,
+    check_device,
+    check_export,
+    choose_device,
+    load_data,
+    open_folder,
+)
 
 if TYPE_CHECKING:
     from bonas.study import Study
@@ -31,6 +39,12 @@ INTERRUPTED = 130
 def run(arguments: argparse.Namespace) -> int:
     """Search, then retrain the winner, compare it and export it, as far as asked."""
     choose_device(arguments.device)
+    check_export(arguments.export)
+    for option, value in (("--baseline", arguments.baseline), ("--retrain-epochs", arguments.retrain_epochs)):
+        if arguments.no_retrain and value:
+            raise ValueError(
+                f"{option}: needs the retrain that --no-retrain leaves out. Leave one of them out."
+            )
     _known("--space", arguments.space, SPACES)
     _known("--sampler", arguments.sampler, SAMPLERS)
     _known("--scheduler", arguments.scheduler, SCHEDULERS)
@@ -116,7 +130,7 @@ def parse_axes(words: Sequence[str]) -> Axes:
 def _place(arguments: argparse.Namespace) -> tuple[StudyFolder, Settings]:
     """The study's folder and what it is about: stored words where none are given, never others."""
     if arguments.study is None:
-        if arguments.data is None:
+        if not arguments.data:
             raise ValueError("--data: missing. Say which data to search on, such as --data digits.")
         name = f"{Path(arguments.data).name or 'data'}-{arguments.space or 'chain'}"
         folder = open_folder(str(Path("runs") / name))
@@ -124,7 +138,7 @@ def _place(arguments: argparse.Namespace) -> tuple[StudyFolder, Settings]:
         folder = open_folder(arguments.study)
     stored = folder.settings() if folder.exists else None
     if stored is None:
-        if arguments.data is None:
+        if not arguments.data:
             raise ValueError(f"--data: missing, and {folder.path} holds no search to go on with.")
         return folder, Settings(
             arguments.data, arguments.space or "chain", _absolute(arguments.data_dir), arguments.seed or 0
@@ -166,7 +180,10 @@ def _space(settings: Settings, data: Data, fixed: Sequence[str] | None = None) -
     values: dict[str, Any] = {}
     if settings.data in AUGMENTATIONS:
         values["augmentation"] = AUGMENTATIONS[settings.data]
-    values.update(_fixed_value(space, word) for word in fixed or ())
+    given = [_fixed_value(space, word) for word in fixed or ()]
+    if len(dict(given)) < len(given):
+        raise ValueError(f"--fix {' '.join(fixed or ())}: fixes one twice. Give each hyperparameter once.")
+    values.update(given)
     return space.fix(values)
 
 
@@ -247,9 +264,10 @@ def _open(
             scheduler = None
     if not folder.exists:
         axes = axes or parse_axes(DEFAULT_AXES)
+        space = _space(settings, data, arguments.fix)  # a wrong --fix leaves no folder behind
         folder.write(settings)
         study: Study = bonas.create_study(
-            space=_space(settings, data, arguments.fix),
+            space=space,
             axes=axes,
             direction="maximize",
             metric_names=["accuracy"],
@@ -308,8 +326,9 @@ def _again(arguments: argparse.Namespace, folder: StudyFolder, more: int = 1) ->
     words = ["bonas search --study", shlex.quote(str(folder.path))]
     for option, value in _limits(arguments).items():
         if value is not None:
-            factor = 1 if option == "timeout" else more
-            words.append(f"--{option.replace('_', '-')} {value * factor:g}")
+            total = value * (1 if option == "timeout" else more)
+            # Whole numbers in full: 2e+06 is no number of trials.
+            words.append(f"--{option.replace('_', '-')} {total if isinstance(total, int) else f'{total:g}'}")
     return " ".join(words)
 
 

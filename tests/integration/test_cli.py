@@ -253,6 +253,10 @@ BAD = {
     "budget below one rung": (["--axis", "epochs=1:10", "--budget", "0.01"], "lowest rung"),
     "negative seed": (["--seed", "-1"], "at least 0"),
     "unknown option": (["--samplr", "random"], "--samplr"),
+    "endless training": (["--axis", "epochs=1:1e30"], "to 1,000,000"),
+    "baseline without retrain": (["--no-retrain", "--baseline"], "Leave one of them out"),
+    "export into a file": (["--export", __file__], "an export needs a folder"),
+    "fixed twice": (["--fix", "lr=0.1", "--fix", "lr=0.2"], "Give each hyperparameter once"),
 }
 
 
@@ -368,6 +372,32 @@ def test_nothing_was_evaluated_yet_is_said(tmp_path: Path) -> None:
     ran = run("best", tmp_path)
     assert ran.code == 2
     assert "none of the 0 trials has a value" in ran.err
+
+
+def test_a_search_killed_at_its_very_start_begins_anew(tmp_path: Path) -> None:
+    (tmp_path / "study.db").touch()
+    ran = run(
+        "search",
+        "--data",
+        "digits",
+        "--n-trials",
+        1,
+        "--axis",
+        "epochs=1:1",
+        "--no-retrain",
+        "--study",
+        tmp_path,
+    )
+    assert ran.code == 0, ran.err
+
+
+def test_the_command_that_goes_on_names_whole_numbers(tmp_path: Path) -> None:
+    from bonas.cli import _parser
+    from bonas.cli.folder import StudyFolder
+    from bonas.cli.search import _again
+
+    arguments = _parser().parse_args(["search", "--n-trials", "1000000"])
+    assert "--n-trials 2000000" in _again(arguments, StudyFolder(tmp_path), more=2)
 
 
 def test_help_and_version() -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from bonas.errors import MissingFunctionError
 from fidelity.axes import Axes
 from fidelity.records import CheckpointRecord, Curve, Fidelity, Observation, TrialRecord, TrialState
 
@@ -143,7 +144,16 @@ class Trial:
         return torch.device(self._segment.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     def build(self) -> torch.nn.Module:
-        """The network of these params at the width and depth of ``trial.fidelity``, newly initialised."""
+        """The network of these params at the width and depth of ``trial.fidelity``, newly initialised.
+
+        Raises:
+            MissingFunctionError: if the space's ``build`` was the user's own and has not been passed again.
+        """
+        if "build" in self._space.missing:
+            raise MissingFunctionError(
+                "build: the space was restored from the store, and functions are never stored. "
+                "Pass it again: bonas.load_study(..., space=space)."
+            )
         return self._space.build(self.params, width=self.fidelity.width, depth=self.fidelity.depth)
 
     def load_checkpoint(self) -> Any:
@@ -595,7 +605,8 @@ def load_model(space: Space, params: Mapping[str, Any], folder: Path) -> torch.n
     path = next((p for p in map(checkpoints.newest, curves) if p is not None), None)
     if path is None:
         raise ValueError(
-            f"{folder.name}: has no checkpoint. Save one in the objective with trial.save_checkpoint(...)."
+            f"{folder}: has no checkpoint. Save one in the objective with trial.save_checkpoint(...), or "
+            "train again: study.retrain(objective), bonas best STUDY --retrain."
         )
     state, meta = checkpoints.read(path)
     if not isinstance(state, dict) or "model" not in state:

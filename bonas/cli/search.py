@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
             _note_seconds(study, time.monotonic() - clock)
         took = format_seconds(time.monotonic() - clock)
         print(f"\nInterrupted after {took}. Nothing is lost: {states(study)}")
-        print(f"Go on with: {_again(arguments, folder)}")
+        print(f"Go on with: {_again(arguments, folder, study)}")
         return INTERRUPTED
     except ValueError:
         if not going_on and not study.trials:
@@ -276,6 +277,7 @@ def _open(
             constraints=constraints or None,
             storage=folder.database,
             study_name=folder.path.absolute().name,
+            load_if_exists=True,  # by another search that began here at the same moment
             seed=settings.seed,
         )
         return study
@@ -291,14 +293,31 @@ def _open(
             f"--fix {' '.join(arguments.fix)}: the search in {folder.path} is over another space. "
             "Leave it out to go on, or name another --study folder."
         )
-    for what, was, now in (("--axis", study.axes, axes), ("--max-...", dict(study.constraints), constraints)):
+    for was, now, shown in (
+        (study.axes, axes, _typed_axes),
+        (dict(study.constraints), constraints, _typed_constraints),
+    ):
         if now and now != was:
             raise ValueError(
-                f"{what} {now}: the search in {folder.path} has {was or 'none'}. "
+                f"{shown(now)}: the search in {folder.path} has {shown(was) if was else 'none'}. "
                 "Leave it out to go on, or name another --study folder."
             )
     folder.write(settings)
     return study
+
+
+def _typed_axes(axes: Axes) -> str:
+    """Axes as one types them."""
+    words = []
+    for axis in axes.axes:
+        values = (",", axis.values) if axis.listed else (":", axis.values)
+        words.append(f"--axis {axis.name}={values[0].join(f'{v:g}' for v in values[1])}")
+    return " ".join(words)
+
+
+def _typed_constraints(constraints: Mapping[str, float]) -> str:
+    """Constraints as one types them."""
+    return " ".join(f"--max-{name} {bound:,.0f}".replace(",", "") for name, bound in constraints.items())
 
 
 def _describe(data: Data) -> str:
@@ -321,12 +340,13 @@ def _opening(study: Study, folder: StudyFolder, going_on: bool) -> str:
     return f"{space}\nStudy    {folder.path} ({verb})"
 
 
-def _again(arguments: argparse.Namespace, folder: StudyFolder, more: int = 1) -> str:
-    """The command that goes on; totals that may be used up are given ``more`` times over."""
+def _again(arguments: argparse.Namespace, folder: StudyFolder, study: Study, more: int = 1) -> str:
+    """The command that goes on; a total that is used up is given ``more`` times over."""
     words = ["bonas search --study", shlex.quote(str(folder.path))]
+    used = {"n_trials": len(study.trials), "budget": math.ceil(study.spent), "timeout": 0}
     for option, value in _limits(arguments).items():
         if value is not None:
-            total = value * (1 if option == "timeout" else more)
+            total = value if option == "timeout" else max(value, used[option]) * more
             # Whole numbers in full: 2e+06 is no number of trials.
             words.append(f"--{option.replace('_', '-')} {total if isinstance(total, int) else f'{total:g}'}")
     return " ".join(words)
@@ -365,7 +385,8 @@ def _afterwards(
     from bonas.leaderboard import best_line, format_seconds
 
     chosen = winner.find(study)
-    print(f"Winner   {best_line(study, chosen.trial)}", flush=True)
+    line = best_line(study, chosen.trial).removeprefix("best ")
+    print(f"Winner   {line}, by its value and what the sampler learned from all others", flush=True)
     if not arguments.no_retrain:
         chosen = winner.retrain(study, objective, chosen.trial, arguments.retrain_epochs)
         took = f"search {format_seconds(seconds)} + retrain {format_seconds(chosen.seconds)}"
@@ -393,4 +414,4 @@ def _afterwards(
                 words.append(f"--retrain-epochs {arguments.retrain_epochs}")
         print(f"Result   {' '.join(words)} --export FOLDER")
     print(f"Look     bonas show {shlex.quote(str(folder.path))} --html report.html")
-    print(f"Go on    {_again(arguments, folder, more=2)}")
+    print(f"Go on    {_again(arguments, folder, study, more=2)}")

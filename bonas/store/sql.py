@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import sqlite3
 import threading
 import time
 import weakref
@@ -497,6 +498,20 @@ def _readable_errors(path: Path | None) -> Iterator[None]:
         raise ValueError(f"{path or 'storage'}: {said}. {remedy}.") from error
 
 
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch to WAL; of two that do so at once SQLite turns one away without waiting."""
+    deadline = time.monotonic() + 60.0
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
 def _connect(url: str, path: Path | None, **options: Any) -> Store:
     engine = sa.create_engine(url, connect_args={"timeout": 60.0, "check_same_thread": False}, **options)
 
@@ -504,7 +519,7 @@ def _connect(url: str, path: Path | None, **options: Any) -> Store:
     def prepare(connection: Any, _: Any) -> None:
         # The driver would begin transactions by itself, and too late; see `begin` below.
         connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(connection)
         connection.execute("PRAGMA synchronous=FULL")
 
     @sa.event.listens_for(engine, "begin")

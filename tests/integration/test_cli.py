@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -389,6 +390,24 @@ def test_a_search_killed_at_its_very_start_begins_anew(tmp_path: Path) -> None:
         tmp_path,
     )
     assert ran.code == 0, ran.err
+
+
+def test_two_searches_may_begin_in_one_folder_at_once(tmp_path: Path) -> None:
+    words = ("--data", "digits", "--n-trials", 2, "--axis", "epochs=1:1", "--no-retrain")
+    two = [start("search", *words, "--study", tmp_path / "s", cwd=tmp_path) for _ in range(2)]
+    for process in two:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    assert len(trials(tmp_path / "s")) == 2
+
+
+def test_exporting_without_checkpoints_says_what_to_do(tmp_path: Path) -> None:
+    words = ("--data", "digits", "--n-trials", 1, "--axis", "epochs=1:1", "--no-retrain")
+    assert run("search", *words, "--study", tmp_path).code == 0
+    shutil.rmtree(tmp_path / "artifacts")
+    ran = run("best", tmp_path, "--export", tmp_path / "e")
+    assert ran.code == 2
+    assert "--retrain" in ran.err
 
 
 def test_the_command_that_goes_on_names_whole_numbers(tmp_path: Path) -> None:

@@ -159,15 +159,19 @@ def refuse_differences(definition: Definition, stored: Mapping[str, Any]) -> Non
         return
     said = []
     for part in differing:
-        was, now = _canonical(stored[part]), _canonical(definition.to_dict()[part])
         if part == "space":
             said.append(_space_difference(stored[part], definition.to_dict()[part]))
         else:
-            said.append(f"{part} was {was}, is now {now}")
+            said.append(f"{part} was {_shown(part, stored)}, is now {_shown(part, definition.to_dict())}")
     raise ValueError(
         f"this study was made with other settings: {'; '.join(said)}. "
         "Use the same, or begin another study under another name."
     )
+
+
+def _shown(part: str, described: Mapping[str, Any]) -> str:
+    """A part as its user wrote it, not as it is stored."""
+    return repr(Axes.from_dict(described[part])) if part == "axes" else repr(described[part])
 
 
 def needed(part: Any, name: str) -> Any:

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from bonas.errors import TrialPruned
+from bonas.errors import MissingFunctionError, TrialPruned
 from bonas.trial import Collected, Segment, read_values
 from fidelity.records import Observation, TrialRecord, TrialState
 
@@ -45,7 +45,10 @@ def conclude(segment: Segment, collected: Collected, value: Any, error: BaseExce
     reached = collected.position >= target.epochs and any(o.epoch == target.epochs for o in observations)
     reported = observations if collected.reported else ()
 
-    left = isinstance(error, BaseException) and not isinstance(error, Exception)  # Ctrl-C, or an exit
+    # Ctrl-C, an exit, or a study that lacks a function of the user's: nothing that the trial could help.
+    left = isinstance(error, MissingFunctionError) or (
+        error is not None and not isinstance(error, Exception | str)
+    )
     if (collected.interrupted or left) and not reached:
         return Ending(TrialState.PAUSED, observations=reported, unfinished=True)
     if collected.fault is not None:

@@ -293,13 +293,14 @@ def _open(
             f"--fix {' '.join(arguments.fix)}: the search in {folder.path} is over another space. "
             "Leave it out to go on, or name another --study folder."
         )
-    for was, now, shown in (
-        (study.axes, axes, _typed_axes),
-        (dict(study.constraints), constraints, _typed_constraints),
-    ):
+    typed = (
+        (_typed_axes(study.axes), "" if axes is None else _typed_axes(axes)),
+        (_typed_constraints(study.constraints), _typed_constraints(constraints)),
+    )
+    for was, now in typed:
         if now and now != was:
             raise ValueError(
-                f"{shown(now)}: the search in {folder.path} has {shown(was) if was else 'none'}. "
+                f"{now}: the search in {folder.path} has {was or 'none'}. "
                 "Leave it out to go on, or name another --study folder."
             )
     folder.write(settings)

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from bonas.endings import is_bug
-from bonas.errors import StaleTrialError
+from bonas.errors import MissingFunctionError, StaleTrialError
 from bonas.trial import FrozenTrial, Trial
 from fidelity.records import TrialState
 
@@ -87,6 +87,8 @@ def after_tell(
         callback(study, told)
     if error is None:
         return
+    if isinstance(error, MissingFunctionError):
+        raise error
     if told.state == TrialState.FAIL and is_bug(error) and study.broken(told):
         raise error
     if told.state == TrialState.INFEASIBLE and study.out_of_memory:

@@ -415,8 +415,9 @@ def test_the_command_that_goes_on_names_whole_numbers(tmp_path: Path) -> None:
     from bonas.cli.folder import StudyFolder
     from bonas.cli.search import _again
 
+    study = bonas.create_study(space=bonas.spaces.chain(input_shape=(1, 8, 8), n_classes=10))
     arguments = _parser().parse_args(["search", "--n-trials", "1000000"])
-    assert "--n-trials 2000000" in _again(arguments, StudyFolder(tmp_path), more=2)
+    assert "--n-trials 2000000" in _again(arguments, StudyFolder(tmp_path), study, more=2)
 
 
 def test_help_and_version() -> None:

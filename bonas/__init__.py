@@ -12,16 +12,16 @@ import os.path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fidelity.training import train_on
-
     import fidelity
     import spaces
     from bonas import plots, samplers
     from bonas.errors import DuplicatedStudyError, MissingFunctionError, StaleTrialError, TrialPruned
+    from bonas.frozen import FrozenTrial
     from bonas.study import Study, create_study, load_study
-    from bonas.trial import FrozenTrial, Trial
+    from bonas.trial import Trial
     from fidelity.data import load_data
     from fidelity.records import TrialState
+    from fidelity.training import train_on
 
 __version__ = "0.1.0"
 
@@ -33,7 +33,7 @@ _HOME = {
     "Study": "bonas.study",
     "create_study": "bonas.study",
     "load_study": "bonas.study",
-    "FrozenTrial": "bonas.trial",
+    "FrozenTrial": "bonas.frozen",
     "Trial": "bonas.trial",
     "TrialState": "fidelity.records",
     "load_data": "fidelity.data",

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bonas.errors import MissingFunctionError, TrialPruned
-from bonas.trial import Collected, Segment, read_values
+from bonas.segment import Collected, Segment
+from bonas.values import read_values
 from fidelity.records import Observation, TrialRecord, TrialState
 
 # Timeouts and divergence say something about a configuration, not about the objective.

@@ -11,7 +11,9 @@ import numpy as np
 
 from bonas.endings import conclude
 from bonas.executors import call, interruptible
-from bonas.trial import Collected, FrozenTrial, Trial
+from bonas.frozen import FrozenTrial
+from bonas.segment import Collected
+from bonas.trial import Trial
 from fidelity.records import Curve, Fidelity, Observation, StudyView, TrialRecord, TrialState
 
 if TYPE_CHECKING:

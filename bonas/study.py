@@ -26,10 +26,13 @@ import numpy as np
 from bonas.definition import Definition, define, needed, refuse_differences, restore
 from bonas.endings import Ending, conclude, counts
 from bonas.errors import DuplicatedStudyError, StaleTrialError
+from bonas.frozen import FrozenTrial
+from bonas.saved import merged, saved
+from bonas.segment import Segment
 from bonas.store import Owner, Store, StudyRow, open_store
 from bonas.store.owners import LEASE, gone, release, released
 from bonas.store.sql import Transaction, plain
-from bonas.trial import FrozenTrial, Segment, Trial, merged, saved
+from bonas.trial import Trial
 from fidelity.axes import Axes
 from fidelity.records import Curve, Fidelity, StudyView, TrialRecord, TrialState
 from fidelity.schedulers import Done, Resume, Scheduler, Start, Stop, Wait

@@ -1,28 +1,29 @@
-"""The trial as an objective sees it and as it reads afterwards; knows no samplers, schedulers or stores.
+"""The trial as an objective sees it, a live handle; knows no samplers, schedulers or stores.
 
-A :class:`Trial` collects; it never writes to the store. What it collected is a :class:`Collected` record
-that the study's ``tell`` writes, in this process or after a journey from another one.
+A :class:`Trial` collects; it never writes to the store. What it collected is a
+:class:`~bonas.segment.Collected` record that the study's ``tell`` writes, in this process or after a journey
+from another one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import math
-import numbers
 import operator
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from bonas.errors import MissingFunctionError
-from fidelity.axes import Axes
-from fidelity.records import CheckpointRecord, Curve, Fidelity, Observation, TrialRecord, TrialState
+from bonas.frozen import load_model
+from bonas.saved import merged, observation_to_dict, read_meta
+from bonas.segment import Collected, Segment
+from bonas.values import read_values
+from fidelity.records import CheckpointRecord, Observation
 
 if TYPE_CHECKING:
     import torch
@@ -32,50 +33,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("bonas")
 
 CHECKPOINT_INTERVAL = 60.0  # seconds between two writes in the middle of a segment
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """What a worker runs in one go: one trial up to ``record.fidelity``."""
-
-    record: TrialRecord
-    axes: Axes
-    directions: tuple[str, ...]
-    metric_names: tuple[str, ...]
-    folder: str
-    """The trial's own folder for checkpoints."""
-    device: str | None = None
-    """A torch device, or None for the first CUDA device if there is one, else the CPU."""
-    retraining: bool = False
-    deadline: float | None = None
-    """Unix time after which no further epoch begins."""
-    stop_file: str | None = None
-    """No further epoch begins once this file exists: how other processes are told to stop."""
-
-
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """Everything a handle gathered during one segment."""
-
-    curve: int
-    """Index of the curve the observations belong to; equal to the number of known curves for a new one."""
-    observations: tuple[Observation, ...]
-    """The whole curve, earlier segments included."""
-    reported: bool
-    """Whether this segment brought an observation, those of a loaded checkpoint included."""
-    trained: int
-    """The last epoch handed out by ``epochs()``."""
-    position: int
-    """The epoch up to which cost is accounted for."""
-    cost: float
-    """Seconds since the last report where cost is measured, else 0."""
-    interrupted: bool
-    asked_to_prune: bool
-    """Whether ``should_prune()`` has answered True."""
-    fault: str | None
-    """Why the reported values cannot be used."""
-    checkpoint: CheckpointRecord | None
-    user_attrs: Mapping[str, Any]
 
 
 class Trial:
@@ -172,7 +129,7 @@ class Trial:
                 continue
             try:
                 state, meta = checkpoints.read(path)
-                at, trained_at, observations, user_attrs = _read_meta(path, meta)
+                at, trained_at, observations, user_attrs = read_meta(path, meta)
             except checkpoints.CheckpointError as error:
                 logger.warning("trial %d: trained again from an earlier state: %s", self.number, error)
                 continue
@@ -299,7 +256,7 @@ class Trial:
         return self._configured(name, "categorical", choices=tuple(choices))
 
     def load_model(self) -> torch.nn.Module:
-        """The trained network of this trial, from its newest checkpoint (see :func:`load_model`)."""
+        """The trained network of this trial, from its newest checkpoint (see :mod:`bonas.frozen`)."""
         return load_model(self._space, self.params, Path(self._segment.folder))
 
     # -- what the study calls ------------------------------------------------------------------------
@@ -333,7 +290,9 @@ class Trial:
                 "epoch": epoch,
                 "fidelity": self.fidelity.to_dict(),
                 "trial": self.number,
-                "observations": [_dictionary(o) for e, o in sorted(self._observed.items()) if e <= epoch],
+                "observations": [
+                    observation_to_dict(o) for e, o in sorted(self._observed.items()) if e <= epoch
+                ],
                 "user_attrs": self._user_attrs,
             }
             written = checkpoints.write(folder, state, epoch=epoch, meta=meta)
@@ -486,244 +445,6 @@ class Trial:
         return self.params[name]
 
 
-class FrozenTrial:
-    """One trial of a study as it was when it was read: ``study.trials``, ``study.best_trial``.
-
-    Attributes:
-        record: the frozen record with all curves, costs and the reason of its state.
-    """
-
-    def __init__(self, record: TrialRecord, space: Space, metric_names: Sequence[str], folder: Path) -> None:
-        self.record = record
-        self._space = space
-        self._metric_names = tuple(metric_names)
-        self._folder = folder
-
-    def __repr__(self) -> str:
-        return (
-            f"FrozenTrial(number={self.number}, state={self.state.value}, values={self.values}, "
-            f"fidelity={self.fidelity}, params={self.params})"
-        )
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, FrozenTrial) and self.record == other.record
-
-    def __hash__(self) -> int:
-        return hash((self.record.number, self.record.watermark))
-
-    def _repr_html_(self) -> str:
-        from bonas import report
-
-        return report.trial_html(self)
-
-    @property
-    def number(self) -> int:
-        """The trial's number in the study, from 0."""
-        return self.record.number
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The active hyperparameters."""
-        return dict(self.record.params)
-
-    @property
-    def state(self) -> TrialState:
-        """Where the trial stands."""
-        return self.record.state
-
-    @property
-    def values(self) -> dict[str, float]:
-        """The latest report of every metric; empty if there was none."""
-        values = self.record.values
-        return {name: values[name] for name in self._metric_names if name in values}
-
-    @property
-    def value(self) -> float | None:
-        """The latest report of the only metric: a trial's value is its last epoch's, never its best one's."""
-        if len(self._metric_names) > 1:
-            raise ValueError("value: this study has several objectives. Use values.")
-        return self.record.values.get(self._metric_names[0])
-
-    @property
-    def intermediate_values(self) -> dict[int, float]:
-        """The first metric over the epochs of the newest curve."""
-        if not self.record.curves:
-            return {}
-        name = self._metric_names[0]
-        return {o.epoch: o.values[name] for o in self.record.curves[-1].observations if name in o.values}
-
-    @property
-    def fidelity(self) -> Fidelity:
-        """The target of its latest segment."""
-        return self.record.fidelity
-
-    @property
-    def curves(self) -> tuple[Curve, ...]:
-        """Every learning curve of the trial, newest last."""
-        return self.record.curves
-
-    @property
-    def cost(self) -> float:
-        """Everything spent on it, in the unit of ``Axes(cost=...)``."""
-        return self.record.cost
-
-    @property
-    def reason(self) -> str | None:
-        """Why it failed, was stopped or is infeasible."""
-        return self.record.reason
-
-    @property
-    def user_attrs(self) -> dict[str, Any]:
-        """What the objective kept with the trial."""
-        return dict(self.record.user_attrs)
-
-    @property
-    def seed(self) -> int:
-        """The trial's seed."""
-        return self.record.seed
-
-    def build(self, width: float = 1.0, depth: float = 1.0) -> torch.nn.Module:
-        """The network of this configuration, newly initialised."""
-        return self._space.build(self.params, width=width, depth=depth)
-
-    def load_model(self) -> torch.nn.Module:
-        """The trained network of this trial, from its newest checkpoint (see :func:`load_model`)."""
-        return load_model(self._space, self.params, self._folder)
-
-
-def load_model(space: Space, params: Mapping[str, Any], folder: Path) -> torch.nn.Module:
-    """Build the network of ``params`` and load the newest trained weights found in a trial's folder.
-
-    The checkpoint must hold the network's state under ``"model"``, as ``bonas.train_on`` saves it.
-
-    Raises:
-        ValueError: if nothing was saved, or not under that name.
-    """
-    from fidelity import checkpoints
-
-    curves = sorted(folder.glob("curve-*"), reverse=True) if folder.is_dir() else []
-    path = next((p for p in map(checkpoints.newest, curves) if p is not None), None)
-    if path is None:
-        raise ValueError(
-            f"{folder}: has no checkpoint. Save one in the objective with trial.save_checkpoint(...), or "
-            "train again: study.retrain(objective), bonas best STUDY --retrain."
-        )
-    state, meta = checkpoints.read(path)
-    if not isinstance(state, dict) or "model" not in state:
-        raise ValueError(
-            f"{folder.name}: its checkpoint has no 'model'. "
-            'Save trial.save_checkpoint({"model": model.state_dict(), ...}).'
-        )
-    fidelity = Fidelity.from_dict(meta["fidelity"])
-    model = space.build(dict(params), width=fidelity.width, depth=fidelity.depth)
-    model.load_state_dict(state["model"])
-    model.eval()
-    return model
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """What the newest checkpoint of a curve says about its trial."""
-
-    record: CheckpointRecord
-    observations: tuple[Observation, ...]
-    user_attrs: Mapping[str, Any]
-
-
-def saved(folder: Path, curve: int) -> Saved | None:
-    """The newest checkpoint of a curve in a trial's folder, without its state."""
-    from fidelity import checkpoints
-
-    path = checkpoints.newest(folder / f"curve-{curve:02d}")
-    if path is None:
-        return None
-    try:
-        _, meta = checkpoints.read(path)
-        epoch, fidelity, observations, user_attrs = _read_meta(path, meta)
-    except checkpoints.CheckpointError as error:
-        logger.warning("%s: passed over: %s", folder.name, error)
-        return None
-    data = path.read_bytes()
-    return Saved(
-        CheckpointRecord(
-            epoch=epoch,
-            fidelity=fidelity,
-            # Relative to the study's artifacts folder, which may move together with the store.
-            file=path.relative_to(folder.parent).as_posix(),
-            sha256=hashlib.sha256(data).hexdigest(),
-            nbytes=len(data),
-        ),
-        observations,
-        user_attrs,
-    )
-
-
-def _read_meta(
-    path: Path, meta: Mapping[str, Any]
-) -> tuple[int, Fidelity, tuple[Observation, ...], dict[str, Any]]:
-    """Epoch, fidelity, observations and user attributes that a checkpoint carries.
-
-    Raises:
-        CheckpointError: if it does not carry them, whoever wrote it.
-    """
-    from fidelity.checkpoints import CheckpointError
-
-    try:
-        fidelity = Fidelity.from_dict(meta["fidelity"])
-        observations = tuple(map(_observation, meta["observations"]))
-        return operator.index(meta["epoch"]), fidelity, observations, dict(meta.get("user_attrs", {}))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path}: is no checkpoint of a trial ({type(error).__name__}: {error})."
-        ) from None
-
-
-def merged(carried: Sequence[Observation], known: Sequence[Observation]) -> tuple[Observation, ...]:
-    """One curve of what a checkpoint carries and what is recorded: the first values, all of the cost."""
-    observations = {o.epoch: o for o in known}
-    for o in carried:
-        earlier = observations.get(o.epoch)
-        if earlier is None or o.cost > earlier.cost:
-            first = earlier or o
-            observations[o.epoch] = Observation(o.epoch, first.values, o.cost, first.fidelity)
-    return tuple(observations[epoch] for epoch in sorted(observations))
-
-
-def read_values(value: Any, metric_names: Sequence[str]) -> tuple[dict[str, float], str | None]:
-    """A reported or returned value as finite numbers by metric, and what is wrong if one is not finite.
-
-    Raises:
-        TypeError: for anything that is not a number or a dict of numbers.
-        ValueError: if a metric of the study is missing.
-    """
-    if isinstance(value, Mapping):
-        missing = [name for name in metric_names if name not in value]
-        if missing:
-            raise ValueError(f"values {sorted(map(str, value))}: the study's metrics {missing} are missing.")
-        values = {str(name): _number(v, str(name)) for name, v in value.items()}
-    elif len(metric_names) > 1:
-        raise TypeError(
-            f"value {value!r}: a study of several objectives takes a dict with {list(metric_names)}."
-        )
-    else:
-        values = {metric_names[0]: _number(value, metric_names[0])}
-    bad = {name: values[name] for name in metric_names if not math.isfinite(values[name])}
-    fault = ", ".join(f"{name}={v}" for name, v in bad.items()) + " is not a finite number" if bad else None
-    return {name: v for name, v in values.items() if math.isfinite(v)}, fault
-
-
-def _number(value: Any, name: str) -> float:
-    if hasattr(value, "item") and getattr(value, "size", None) is not None:
-        with contextlib.suppress(ValueError, RuntimeError, TypeError):
-            value = value.item()  # a NumPy scalar, or an array or tensor of one element
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}={value!r}: must be a number, got {type(value).__name__}.")
-    try:
-        return float(value)
-    except OverflowError:  # a whole number beyond the range of floats
-        return math.inf
-
-
 def _refuse_step(name: str, step: float | None, only: float | None) -> None:
     if step != only:
         raise ValueError(f"{name!r}: asked for step={step}, but a space's hyperparameters have no steps.")
@@ -755,11 +476,3 @@ def _same(asked: Any, has: Any) -> bool:
     if isinstance(asked, (int, float)) and isinstance(has, float):
         return math.isclose(asked, has, rel_tol=1e-9)
     return bool(asked == has)
-
-
-def _dictionary(o: Observation) -> dict[str, Any]:
-    return {"epoch": o.epoch, "values": dict(o.values), "cost": o.cost, "fidelity": o.fidelity.to_dict()}
-
-
-def _observation(data: Mapping[str, Any]) -> Observation:
-    return Observation(data["epoch"], data["values"], data["cost"], Fidelity.from_dict(data["fidelity"]))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bonas.export import Exported
+    from bonas.frozen import FrozenTrial
     from bonas.study import Study
-    from bonas.trial import FrozenTrial
     from fidelity.training import TrainOn
 
 

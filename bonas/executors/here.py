@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from bonas.endings import is_bug
 from bonas.errors import MissingFunctionError, StaleTrialError
-from bonas.trial import FrozenTrial, Trial
+from bonas.frozen import FrozenTrial
+from bonas.trial import Trial
 from fidelity.records import TrialState
 
 if TYPE_CHECKING:

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from bonas.errors import StaleTrialError
 from bonas.executors.here import Callback, Interruption, Patience, after_tell, call, stopping
-from bonas.trial import Collected, Segment, Trial
+from bonas.segment import Collected, Segment
+from bonas.trial import Trial
 
 if TYPE_CHECKING:
     from bonas.study import Study

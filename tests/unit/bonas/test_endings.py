@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import bonas
 from bonas.endings import conclude, counts, is_bug
-from bonas.trial import Collected, Segment
+from bonas.segment import Collected, Segment
 from fidelity.axes import Axes
 from fidelity.records import Fidelity, Observation, TrialRecord, TrialState
 

@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 
 import bonas.trial
 from bonas import spaces
-from bonas.trial import Segment, Trial, merged, read_values, saved
+from bonas.saved import merged, saved
+from bonas.segment import Segment
+from bonas.trial import Trial
+from bonas.values import read_values
 from fidelity.axes import Axes
 from fidelity.records import Fidelity, Observation, TrialRecord, TrialState
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 PRELOADED = [
     "torch._dynamo",
-    "bonas.study",
+    "bonas.opening",
     "bonas.executors.here",
     "bonas.samplers._forest",
     "fidelity.training",

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from bonas import plots, samplers
     from bonas.errors import DuplicatedStudyError, MissingFunctionError, StaleTrialError, TrialPruned
     from bonas.frozen import FrozenTrial
-    from bonas.study import Study, create_study, load_study
+    from bonas.opening import create_study, load_study
+    from bonas.study import Study
     from bonas.trial import Trial
     from fidelity.data import load_data
     from fidelity.records import TrialState
@@ -31,8 +32,8 @@ _HOME = {
     "StaleTrialError": "bonas.errors",
     "TrialPruned": "bonas.errors",
     "Study": "bonas.study",
-    "create_study": "bonas.study",
-    "load_study": "bonas.study",
+    "create_study": "bonas.opening",
+    "load_study": "bonas.opening",
     "FrozenTrial": "bonas.frozen",
     "Trial": "bonas.trial",
     "TrialState": "fidelity.records",

@@ -1,41 +1,36 @@
-"""The study: asks the scheduler what runs next and the sampler which configuration, and writes what came.
+"""The study: hands out segments, writes what came of them and reads as a whole; the only writer.
 
-The only writer. A study is a function of its records: after a kill it continues as if nothing had happened.
+Knows nothing of how samplers and schedulers decide and of where objectives run. A study is a function of its
+records: after a kill it continues as if nothing had happened.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
-import os
-import re
-import secrets
-import shutil
-import tempfile
 import time
 import warnings
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from bonas.definition import Definition, define, needed, refuse_differences, restore
+from bonas.artifacts import artifacts_folder, trial_folder
+from bonas.asking import Asking
+from bonas.best import best, front
+from bonas.definition import Definition
 from bonas.endings import Ending, conclude, counts
-from bonas.errors import DuplicatedStudyError, StaleTrialError
+from bonas.errors import StaleTrialError
 from bonas.frozen import FrozenTrial
-from bonas.saved import merged, saved
+from bonas.ledger import Ledger
+from bonas.limits import check_limits
 from bonas.segment import Segment
-from bonas.store import Owner, Store, StudyRow, open_store
-from bonas.store.owners import LEASE, gone, release, released
+from bonas.store import Store, StudyRow
+from bonas.store.owners import LEASE, release
 from bonas.store.sql import Transaction, plain
 from bonas.trial import Trial
 from fidelity.axes import Axes
-from fidelity.records import Curve, Fidelity, StudyView, TrialRecord, TrialState
-from fidelity.schedulers import Done, Resume, Scheduler, Start, Stop, Wait
+from fidelity.records import StudyView, TrialRecord, TrialState
+from fidelity.schedulers import Scheduler
 
 if TYPE_CHECKING:
     import optuna
@@ -44,138 +39,28 @@ if TYPE_CHECKING:
     from bonas.samplers import Sampler
     from spaces import Space
 
-logger = logging.getLogger("bonas")
-
 MOST_INFEASIBLE = 500  # configurations one ask may draw before it gives up
-_MOST = 1e300  # beyond it sums and whole numbers leave the range of floats
-MOST_JOBS = 256  # processes on one machine; more is a typing error that would bring it down
 MOST_OUT_OF_MEMORY = 30  # trials in a row after which the machine, not the configuration, is to blame
 
 Objective = Callable[[Trial], Any]
 
 
-def create_study(
-    *,
-    space: Space,
-    axes: Axes | None = None,
-    direction: str | None = None,
-    directions: Sequence[str] | None = None,
-    metric_names: Sequence[str] | None = None,
-    sampler: Sampler | None = None,
-    scheduler: Scheduler | None = None,
-    constraints: Mapping[str, float] | None = None,
-    storage: str | Path | None = None,
-    study_name: str | None = None,
-    load_if_exists: bool = False,
-    artifacts: str | Path | None = None,
-    seed: int = 0,
-) -> Study:
-    """Create a study.
-
-    Args:
-        space: what is searched.
-        axes: fidelity axes; None means that every evaluation is a full one.
-        direction: ``"minimize"`` (the default, as in Optuna) or ``"maximize"``.
-        directions: one for each of several objectives, instead of ``direction``.
-        metric_names: names of the metrics an objective reports; required for several objectives.
-        sampler: proposes configurations; None means ``bonas.samplers.ForestSampler()``.
-        scheduler: decides what runs next; None means ``SuccessiveHalving()`` over the axes.
-        constraints: upper bounds such as ``{"parameters": 200_000, "macs": 1e7}``, decided before training.
-        storage: a file, a folder (its ``study.db``) or an SQLite URL; None keeps the study in memory.
-        study_name: unique in the storage; None makes one up.
-        load_if_exists: go on with the study of that name if there is one.
-        artifacts: folder of checkpoints; None means beside the storage.
-        seed: everything random in the study follows from it.
-
-    Raises:
-        DuplicatedStudyError: if the name is taken and ``load_if_exists`` is False.
-        ValueError: for any argument that does not fit, or an existing study that was made differently.
-    """
-    if direction is not None and directions is not None:
-        raise ValueError("direction and directions: give one of them.")
-    if directions is not None and not isinstance(directions, (list, tuple)):
-        raise ValueError(f"directions={directions!r}: must be a list of 'minimize' and 'maximize'.")
-    if study_name is not None and not _is_text(study_name):
-        raise ValueError(f"study_name={study_name!r}: must be a text.")
-    if artifacts is not None and (not isinstance(artifacts, (str, os.PathLike)) or not str(artifacts)):
-        raise ValueError(f"artifacts={artifacts!r}: must be a folder.")
-    chosen = tuple(directions) if directions is not None else (direction or "minimize",)
-    definition = define(space, axes, chosen, metric_names, constraints, seed, sampler, scheduler)
-    store = open_store(storage, create=True)
-    name = study_name or f"study-{secrets.token_hex(4)}"
-    stored = definition.to_dict() | {"artifacts": _artifacts_entry(artifacts, store.path)}
-    row = store.create(name, stored)
-    if row is None:
-        row = store.find(name)
-        assert row is not None
-        if not load_if_exists:
-            raise DuplicatedStudyError(
-                f"study {name!r}: exists already in {storage}. Pass load_if_exists=True to go on with it."
-            )
-        refuse_differences(definition, row.definition)
-        earlier = restore(row.definition, space, sampler, scheduler)
-        definition = dataclasses.replace(definition, seed=earlier.seed)
-        if sampler is None or scheduler is None:
-            definition = dataclasses.replace(definition, sampler=earlier.sampler, scheduler=earlier.scheduler)
-    return Study(store, row, definition)
-
-
-def load_study(
-    *,
-    study_name: str | None = None,
-    storage: str | Path,
-    space: Space | None = None,
-    sampler: Sampler | None = None,
-    scheduler: Scheduler | None = None,
-) -> Study:
-    """Open a stored study; bonas's own spaces, samplers, schedulers and axes come back by themselves.
-
-    Args:
-        study_name: None if the storage holds a single study.
-        storage: a file, a folder (its ``study.db``) or an SQLite URL.
-        space: pass it again if it has functions of your own, which are never stored.
-        sampler: replaces the stored one; needed again if it was your own.
-        scheduler: as ``sampler``.
-
-    Raises:
-        ValueError: if there is no such study, or ``space`` is not the stored one.
-    """
-    if study_name is not None and not _is_text(study_name):
-        raise ValueError(f"study_name={study_name!r}: must be a text.")
-    store = open_store(storage, create=False)
-    if study_name is None:
-        names = store.names()
-        if len(names) != 1:
-            raise ValueError(f"study_name=None: {storage} holds {len(names)} studies, {names}. Name one.")
-        study_name = names[0]
-    row = store.find(study_name)
-    if row is None:
-        raise ValueError(f"study {study_name!r}: not in {storage}, which holds {store.names()}.")
-    return Study(store, row, restore(row.definition, space, sampler, scheduler))
-
-
 class Study:
-    """A search: its trials, and what to run next. Made by :func:`create_study` or :func:`load_study`."""
+    """A search: its trials, and what to run next. Made by ``bonas.create_study`` or ``bonas.load_study``."""
 
     def __init__(self, store: Store, row: StudyRow, definition: Definition) -> None:
         self._store = store
-        self._id = row.study
         self._definition = definition
         self.study_name: str = row.name
         self.space: Space = definition.space
         self.axes: Axes = definition.axes
         self.directions: tuple[str, ...] = definition.directions
         self.metric_names: tuple[str, ...] = definition.metric_names
-        self.artifacts: Path = self._artifacts_folder(row)
-        self._owner = Owner()
-        self._records: list[TrialRecord] = []
-        self._spent: list[tuple[float, float]] = []  # cost of each trial: in the study's unit, nominal
-        self._seen = -1
-        self._starts_limit = math.inf
-        self._budget = math.inf
+        self.artifacts: Path = artifacts_folder(row, store.path, self)
+        self._ledger = Ledger(store, row.study, self.axes, self.directions, self.metric_names, self.artifacts)
+        self._asking = Asking(definition, self._ledger)
         self._deadline: float | None = None
         self._stop_file: str | None = None
-        self._exhausted = False
         self._stopped = False
 
     def __repr__(self) -> str:
@@ -191,14 +76,12 @@ class Study:
     @property
     def sampler(self) -> Sampler:
         """What proposes configurations."""
-        sampler: Sampler = needed(self._definition.sampler, "sampler")
-        return sampler
+        return self._asking.sampler
 
     @property
     def scheduler(self) -> Scheduler:
         """What decides what runs next."""
-        scheduler: Scheduler = needed(self._definition.scheduler, "scheduler")
-        return scheduler
+        return self._asking.scheduler
 
     @property
     def constraints(self) -> Mapping[str, float]:
@@ -225,8 +108,8 @@ class Study:
     @property
     def records(self) -> tuple[TrialRecord, ...]:
         """The frozen records of all trials, in order of their numbers."""
-        with self._transaction():
-            return tuple(self._records)
+        with self._ledger.transaction():
+            return tuple(self._ledger.records)
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -248,23 +131,18 @@ class Study:
         if len(self.directions) > 1:
             raise ValueError("best_trial: this study has several objectives. Use best_trials.")
         view = self.view()
-        valued = [
-            t for t in view.trials if t.values and t.state not in (TrialState.FAIL, TrialState.INFEASIBLE)
-        ]
-        complete = [t for t in valued if t.state == TrialState.COMPLETE]
-        if not complete:
-            if not valued:
-                raise ValueError(
-                    f"best_trial: none of the {len(view.trials)} trials has a value yet. Search for longer."
-                )
-            highest = max(self._reached(t) for t in valued)
-            complete = [t for t in valued if self._reached(t) == highest]
+        record = best(view)
+        if record is None:
+            raise ValueError(
+                f"best_trial: none of the {len(view.trials)} trials has a value yet. Search for longer."
+            )
+        if record.state != TrialState.COMPLETE:
             warnings.warn(
                 "no trial is complete yet: best_trial is the best at the highest fidelity reached so far",
                 UserWarning,
                 stacklevel=2,
             )
-        return self._frozen(view.ranked(complete)[0])
+        return self._frozen(record)
 
     @property
     def best_value(self) -> float:
@@ -281,15 +159,7 @@ class Study:
     @property
     def best_trials(self) -> list[FrozenTrial]:
         """The COMPLETE trials that no other one dominates: the Pareto front."""
-        view = self.view()
-        complete = [t for t in view.trials if t.state == TrialState.COMPLETE]
-        losses = np.array([view.losses(t) for t in complete]).reshape(len(complete), len(self.directions))
-        front = []
-        for record, loss in zip(complete, losses, strict=True):
-            no_worse, better = (losses <= loss).all(axis=1), (losses < loss).any(axis=1)
-            if not (no_worse & better).any():
-                front.append(self._frozen(record))
-        return front
+        return [self._frozen(record) for record in front(self.view())]
 
     @property
     def done(self) -> bool:
@@ -297,16 +167,15 @@ class Study:
         view = self.view()
         if any(t.state == TrialState.RUNNING for t in view.trials):
             return False
-        orphan = next(iter(self._orphans()), None)
+        orphan = next(iter(self._ledger.orphans()), None)
         if orphan is not None:
             return not view.fits(orphan.fidelity, orphan)
-        action = self.scheduler.decide(view, self._generator(len(view.trials)))
-        return isinstance(action, Done) or not self._affordable(view, action)
+        return self._asking.done(view)
 
     def view(self) -> StudyView:
         """What samplers and schedulers see now."""
-        with self._transaction():
-            return self._view()
+        with self._ledger.transaction():
+            return self._asking.view()
 
     def trials_dataframe(self) -> pd.DataFrame:
         """One row for each trial: number, state, values, cost, fidelity and params."""
@@ -328,7 +197,7 @@ class Study:
 
     def decisions(self, trial: FrozenTrial | int) -> list[Mapping[str, Any]]:
         """Every decision about a trial with the figures it was made from, oldest first."""
-        with self._transaction() as transaction:
+        with self._ledger.transaction() as transaction:
             return transaction.decisions(trial if isinstance(trial, int) else trial.number)
 
     def to_optuna(self) -> optuna.study.Study:
@@ -342,14 +211,14 @@ class Study:
     def ask(self) -> Trial | None:
         """The next segment to run: a new trial or a paused one again; None when nothing can run now."""
         hopeless = None
-        with self._transaction() as transaction:
-            self._reclaim(transaction)
-            orphan = next(iter(self._orphans()), None)
+        with self._ledger.transaction() as transaction:
+            self._ledger.reclaim(transaction)
+            orphan = next(iter(self._ledger.orphans()), None)
             if orphan is not None:
-                fits = self._view().fits(orphan.fidelity, orphan)
+                fits = self._asking.view().fits(orphan.fidelity, orphan)
                 return self._hand_out(transaction, orphan) if fits else None
             for _ in range(MOST_INFEASIBLE):
-                record = self._next(transaction)
+                record = self._asking.next(transaction)
                 if record is None:
                     return None
                 if record.state != TrialState.INFEASIBLE:
@@ -382,17 +251,18 @@ class Study:
             raise ValueError(f"tell({trial!r}): takes the trial that ask() returned.")
         if isinstance(error, type) and issubclass(error, BaseException):
             error = error()
-        with self._transaction():
-            self._refuse_stale(trial)  # before it touches the checkpoints of whoever has the trial now
+        with self._ledger.transaction():
+            # Before it touches the checkpoints of whoever has the trial now.
+            self._ledger.refuse_stale(trial.segment.record)
         collected = trial.collect(value if error is None else None)
         ending = conclude(trial.segment, collected, value, error)
-        with self._transaction() as transaction:
-            self._refuse_stale(trial)
-            record = self._records[trial.number]
+        with self._ledger.transaction() as transaction:
+            self._ledger.refuse_stale(trial.segment.record)
+            record = self._ledger.records[trial.number]
             record = dataclasses.replace(
                 record, checkpoint=collected.checkpoint, user_attrs=dict(collected.user_attrs)
             )
-            record = self._end(transaction, record, collected.curve, ending)
+            record = self._ledger.end(transaction, record, collected.curve, ending)
         return self._frozen(record)
 
     def enqueue_trial(self, params: Mapping[str, Any]) -> None:
@@ -400,7 +270,7 @@ class Study:
         if not isinstance(params, Mapping):
             raise ValueError(f"enqueue_trial({params!r}): takes the params of a configuration as a dict.")
         checked = self.space.validate(dict(params))
-        with self._transaction() as transaction:
+        with self._ledger.transaction() as transaction:
             transaction.enqueue(checked)
 
     def add_trial(self, record: TrialRecord | FrozenTrial) -> None:
@@ -419,21 +289,21 @@ class Study:
             raise ValueError(f"add_trial({record!r}): takes a TrialRecord, or a trial of another study.")
         params = self.space.validate(dict(record.params))
         self._check_added(record)
-        with self._transaction() as transaction:
-            number = len(self._records)
+        with self._ledger.transaction() as transaction:
+            number = len(self._ledger.records)
             added = TrialRecord(
                 number=number,
                 params=params,
                 key=self.space.key(params),
                 state=TrialState.PAUSED if record.state == TrialState.RUNNING else record.state,
                 fidelity=record.fidelity,
-                seed=self._trial_seed(number),
+                seed=self._asking.trial_seed(number),
                 curves=record.curves,
                 reason=record.reason,
                 lost=record.lost,
                 user_attrs=plain(record.user_attrs),
             )
-            self._write(transaction, added)
+            self._ledger.write(transaction, added)
             for index, curve in enumerate(added.curves):
                 transaction.put_curve(number, index, curve.observations)
 
@@ -563,40 +433,40 @@ class Study:
 
     def limit(self, n_trials: int | None, budget: float | None) -> None:
         """Set the totals that :meth:`ask` keeps; None means without limit."""
-        self._starts_limit = math.inf if n_trials is None else n_trials
-        self._budget = math.inf if budget is None else budget
+        self._asking.starts_limit = math.inf if n_trials is None else n_trials
+        self._asking.budget = math.inf if budget is None else budget
 
     @property
     def attrs(self) -> dict[str, Any]:
         """JSON-ready values kept with the study as a whole."""
-        with self._transaction() as transaction:
+        with self._ledger.transaction() as transaction:
             return transaction.attrs()
 
     def set_attr(self, key: str, value: Any) -> None:
         """Keep a JSON-ready value with the study."""
-        with self._transaction() as transaction:
+        with self._ledger.transaction() as transaction:
             transaction.put_attrs({**transaction.attrs(), key: value})
 
     def renew_leases(self, numbers: list[int]) -> None:
         """Tell other hosts that this worker still runs these trials."""
-        with self._transaction() as transaction:
-            transaction.renew(numbers, str(self._owner), time.time() + LEASE)
+        with self._ledger.transaction() as transaction:
+            transaction.renew(numbers, str(self._ledger.owner), time.time() + LEASE)
 
     def abandon(self, trial: Trial, failure: str | None = None) -> FrozenTrial | None:
         """A worker died with this segment: pause the trial at its last checkpoint, or fail it for a reason.
 
         Returns the trial, or None if another worker has it by now.
         """
-        with self._transaction() as transaction:
+        with self._ledger.transaction() as transaction:
             try:
-                self._refuse_stale(trial)
+                self._ledger.refuse_stale(trial.segment.record)
             except StaleTrialError:
                 return None
-            record = self._records[trial.number]
+            record = self._ledger.records[trial.number]
             if failure is None:
-                record = self._take_back(transaction, record)
+                record = self._ledger.take_back(transaction, record)
             else:
-                record = self._end(transaction, record, 0, Ending(TrialState.FAIL, failure))
+                record = self._ledger.end(transaction, record, 0, Ending(TrialState.FAIL, failure))
         return self._frozen(record)
 
     def release(self, trial: Trial) -> None:
@@ -607,7 +477,7 @@ class Study:
     @property
     def own_running(self) -> list[int]:
         """Numbers of the trials that this very object handed out and that were not told."""
-        return [t.number for t in self.records if t.owner == str(self._owner)]
+        return [t.number for t in self.records if t.owner == str(self._ledger.owner)]
 
     def detached(self, record: TrialRecord, folder: str, axes: Axes, *, retraining: bool) -> Trial:
         """A handle outside the search, over axes of its own; nothing of it is written to the trials."""
@@ -616,100 +486,10 @@ class Study:
 
     # -- inside --------------------------------------------------------------------------------------
 
-    def _next(self, transaction: Transaction) -> TrialRecord | None:
-        """The record that the scheduler's next action leads to, decided and written; None for none now."""
-        while True:
-            ask = transaction.asks()
-            if self._exhausted and transaction.next_in_queue() is not None:
-                self._exhausted = False
-            view = self._view()
-            rng = self._generator(ask)
-            action = self.scheduler.decide(view, rng)
-            if not self._affordable(view, action):
-                return None
-            match action:
-                case Start():
-                    record = self._start(transaction, view, action, ask, rng)
-                    if record is not None:
-                        return record
-                    self._exhausted = True  # what is paused may still be resumed
-                case Resume(trial, fidelity, figures):
-                    record = dataclasses.replace(self._paused(trial, action), fidelity=fidelity, attempt=0)
-                    transaction.put_decision(ask, "resume", record, figures, str(self._owner))
-                    return record
-                case Stop(trial, reason):
-                    record = dataclasses.replace(
-                        self._paused(trial, action), state=TrialState.PRUNED, reason=reason
-                    )
-                    transaction.put_decision(ask, "stop", record, {"reason": reason}, str(self._owner))
-                    self._write(transaction, record)
-                case Wait() | Done():
-                    return None
-                case _:
-                    raise ValueError(
-                        f"scheduler: decided {action!r}, which is no action. "
-                        "Return Start, Resume, Stop, Wait or Done of fidelity.schedulers."
-                    )
-
-    def _paused(self, trial: TrialRecord, action: Any) -> TrialRecord:
-        record = self._records[trial.number]
-        if record.state != TrialState.PAUSED:
-            raise ValueError(
-                f"scheduler: decided {type(action).__name__} of trial {record.number}, which is "
-                f"{record.state.value}. Only PAUSED trials can be resumed or stopped."
-            )
-        return record
-
-    def _orphans(self) -> list[TrialRecord]:
-        """Interrupted trials, whose segments run again before anything else is decided."""
-        return [r for r in self._records if r.unfinished and r.state == TrialState.PAUSED]
-
-    def _start(
-        self, transaction: Transaction, view: StudyView, action: Start, ask: int, rng: np.random.Generator
-    ) -> TrialRecord | None:
-        number = len(self._records)
-        queued = transaction.next_in_queue()
-        if queued is not None:
-            params: dict[str, Any] | None = queued[1]
-            transaction.take_from_queue(queued[0], number)
-        elif number == 0:
-            # A sensible hand-written configuration first, so that every picture has its baseline.
-            params = self.space.default
-        else:
-            seed = getattr(self.sampler, "seed", None)
-            params = self.sampler.sample(
-                self.space, view, rng if seed is None else np.random.default_rng([seed, ask])
-            )
-        if params is None:
-            return None
-        params = self.space.validate(params)  # a sampler may be the user's own
-        violated = self._violated(params)
-        record = TrialRecord(
-            number=number,
-            params=params,
-            key=self.space.key(params),
-            state=TrialState.INFEASIBLE if violated else TrialState.RUNNING,
-            fidelity=action.fidelity,
-            seed=self._trial_seed(number),
-            parent=action.parent,
-            figures=plain(action.figures),
-            reason=violated,
-        )
-        transaction.put_decision(ask, "start", record, action.figures, str(self._owner))
-        # A feasible one is written when it is handed out, in this same transaction.
-        return self._write(transaction, record) if violated else record
-
     def _hand_out(self, transaction: Transaction, record: TrialRecord) -> Trial:
-        running = dataclasses.replace(
-            record,
-            state=TrialState.RUNNING,
-            owner=str(self._owner),
-            attempt=record.attempt + 1,
-            unfinished=False,
-            reason=None,
-        )
-        running = self._write(transaction, running, lease=time.time() + LEASE)
-        return Trial(self._segment(running, str(self._folder(running.number)), retraining=False), self.space)
+        running = self._ledger.hand_out(transaction, record)
+        folder = trial_folder(self.artifacts, running.number)
+        return Trial(self._segment(running, str(folder), retraining=False), self.space)
 
     def _segment(self, record: TrialRecord, folder: str, *, retraining: bool) -> Segment:
         return Segment(
@@ -723,169 +503,16 @@ class Study:
             stop_file=self._stop_file,
         )
 
-    def _reclaim(self, transaction: Transaction) -> None:
-        """Take back the trials of workers that are gone."""
-        for number, owner, lease in transaction.leases():
-            record = self._records[number]
-            dead = released(owner, number, record.watermark) or gone(owner)
-            if dead or (dead is None and time.time() >= lease):
-                logger.warning("trial %d: its worker is gone, taken back at its last checkpoint", number)
-                self._take_back(transaction, record)
-
-    def _take_back(self, transaction: Transaction, record: TrialRecord) -> TrialRecord:
-        """Pause a trial whose segment was never told, with what its checkpoint holds of it."""
-        curve, ending = len(record.curves), Ending(TrialState.PAUSED, unfinished=True)
-        for index in (len(record.curves), len(record.curves) - 1):
-            found = saved(self._folder(record.number), index) if index >= 0 else None
-            if found is None or found.record == record.checkpoint:
-                continue
-            known = record.curves[index].observations if index < len(record.curves) else ()
-            observations = merged(found.observations, known)
-            curve, ending = index, dataclasses.replace(ending, observations=observations)
-            last = record.fidelity.epochs
-            # Killed between its last checkpoint and its tell: the segment is whole, only untold.
-            if found.record.fidelity == record.fidelity and last in {o.epoch for o in found.observations}:
-                done = TrialState.COMPLETE if record.fidelity == self.axes.full else TrialState.PAUSED
-                ending = dataclasses.replace(ending, state=done, unfinished=False)
-            record = dataclasses.replace(
-                record, checkpoint=found.record, user_attrs={**record.user_attrs, **found.user_attrs}
-            )
-            break
-        return self._end(transaction, record, curve, ending)
-
-    def _end(self, transaction: Transaction, record: TrialRecord, curve: int, ending: Ending) -> TrialRecord:
-        curves = list(record.curves)
-        if ending.observations:
-            curves[curve : curve + 1] = [Curve(ending.observations)]
-            transaction.put_curve(record.number, curve, ending.observations)
-        record = dataclasses.replace(
-            record,
-            state=ending.state,
-            reason=ending.reason,
-            unfinished=ending.unfinished,
-            lost=record.lost + ending.lost,
-            owner=None,
-            curves=tuple(curves),
-        )
-        return self._write(transaction, record)
-
-    def _write(
-        self, transaction: Transaction, record: TrialRecord, lease: float | None = None
-    ) -> TrialRecord:
-        record = dataclasses.replace(record, watermark=transaction.watermark + 1)
-        transaction.put_trial(record, lease, new=record.number == len(self._records))
-        self._remember(record)
-        return record
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Transaction]:
-        """One atomic look at, and change of, the study, with all records read."""
-        if self._owner.process != os.getpid():
-            self._owner = Owner()  # a copy of this object in a forked process is a worker of its own
-        try:
-            with self._store.transaction(self._id) as transaction:
-                self._refresh(transaction)
-                yield transaction
-            # What was written here need not be read again, and nobody else wrote in between.
-            self._seen = transaction.watermark
-        except BaseException:
-            self._seen = -1  # the transaction is undone, and with it what was remembered from it
-            raise
-
-    def _refresh(self, transaction: Transaction) -> None:
-        if self._seen < 0:
-            self._records, self._spent = [], []
-        if transaction.watermark > self._seen:
-            for record in transaction.changed_since(self._seen):
-                self._remember(record)
-            self._seen = transaction.watermark
-
-    def _remember(self, record: TrialRecord) -> None:
-        # What was added has been paid for elsewhere.
-        spent = (record.cost, self._nominal(record)) if record.attempt > 0 else (0.0, 0.0)
-        if record.number > len(self._records):
-            raise ValueError(
-                f"study.db: trial {len(self._records)} is missing. Restore the file from a copy."
-            )
-        if record.number == len(self._records):
-            self._records.append(record)
-            self._spent.append(spent)
-        else:
-            self._records[record.number] = record
-            self._spent[record.number] = spent
-
-    def _nominal(self, record: TrialRecord) -> float:
-        if self.axes.cost == "nominal":
-            return 0.0  # not needed: the study's unit is the nominal one
-        total = 0.0
-        for curve in record.curves:
-            before = 0
-            for o in curve.observations:
-                total += (o.epoch - before) * self.axes.epoch_cost(o.fidelity)
-                before = o.epoch
-        return total
-
-    def _view(self) -> StudyView:
-        # Those never handed out are infeasible, or were added and are no starts of this study.
-        started = sum(t.state != TrialState.INFEASIBLE and t.attempt > 0 for t in self._records)
-        spent = sum(cost for cost, _ in self._spent)
-        scale = 1.0
-        if self.axes.cost != "nominal":
-            nominal = sum(n for _, n in self._spent)
-            # Before anything is known a reported full evaluation counts 1, and seconds count nothing.
-            unknown = 1.0 if self.axes.cost == "reported" else 0.0
-            scale = spent / nominal if nominal > 0 else unknown
-        view = StudyView(
-            trials=tuple(self._records),
-            axes=self.axes,
-            directions=self.directions,
-            metric_names=self.metric_names,
-            starts_left=0 if self._exhausted else self._starts_limit - started,
-            cost_scale=scale,
-        )
-        if math.isinf(self._budget):
-            return view
-        reserved = sum(view.forecast(t.fidelity, t) for t in self._records if t.state == TrialState.RUNNING)
-        return dataclasses.replace(view, budget_left=self._budget - spent - reserved)
-
-    def _refuse_stale(self, trial: Trial) -> None:
-        # A record does not change while its segment runs, so owner and watermark say it all.
-        record = self._records[trial.number] if trial.number < len(self._records) else None
-        handed = trial.segment.record
-        if record is None or (record.owner, record.watermark) != (handed.owner, handed.watermark):
-            raise StaleTrialError(
-                f"trial {trial.number}: is {record.state.value if record else 'unknown'} by now, its segment "
-                "was handed to another worker or told before. Nothing was written; ask() for the next one."
-            )
-
-    def _affordable(self, view: StudyView, action: Any) -> bool:
-        match action:
-            case Start(fidelity):
-                return view.starts_left > 0 and view.fits(fidelity)
-            case Resume(trial, fidelity):
-                return view.fits(fidelity, trial)
-        return True
-
     def _check_limits(
         self, n_trials: int | None, budget: float | None, timeout: float | None, n_jobs: int
     ) -> None:
-        if n_trials is not None and (
-            isinstance(n_trials, bool) or not isinstance(n_trials, int) or n_trials < 1
-        ):
-            raise ValueError(f"n_trials={n_trials!r}: must be a whole number of at least 1, or None.")
-        for name, limit in (("budget", budget), ("timeout", timeout)):
-            if limit is None:
-                continue
-            if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit < _MOST:
-                raise ValueError(f"{name}={limit!r}: must be a finite number above 0, or None.")
-        if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or not 1 <= n_jobs <= MOST_JOBS:
-            raise ValueError(f"n_jobs={n_jobs!r}: must be a whole number from 1 to {MOST_JOBS}.")
+        check_limits(n_trials, budget, timeout, n_jobs)
         self.limit(n_trials, budget)
         self._deadline = None if timeout is None else time.time() + timeout
-        self._stopped = self._exhausted = False
+        self._stopped = self._asking.exhausted = False
         if budget is None or self.axes.cost == "measured":
             return
-        cheapest = self.axes.nominal_cost(self._lowest_rung())
+        cheapest = self.axes.nominal_cost(self._asking.lowest_rung())
         if budget < cheapest * (1 - 1e-9):
             raise ValueError(
                 f"budget={budget}: less than one segment at the lowest rung, which costs {cheapest:.4g} full "
@@ -905,62 +532,8 @@ class Study:
         if record.state == TrialState.COMPLETE and record.last is None:
             raise ValueError("add_trial: a COMPLETE trial needs at least one observation.")
 
-    def _lowest_rung(self) -> Fidelity:
-        first = self.scheduler.decide(
-            StudyView((), self.axes, self.directions, self.metric_names), self._generator(0)
-        )
-        return first.fidelity if isinstance(first, Start) else self.axes.lowest
-
-    def _violated(self, params: Mapping[str, Any]) -> str | None:
-        if not self._definition.constraints:
-            return None
-        count = self.space.count(dict(params))
-        for name, bound in self._definition.constraints.items():
-            value = getattr(count, name)
-            if value > bound:
-                return f"{name} = {value:,} above {bound:,}"
-        return None
-
-    def _reached(self, record: TrialRecord) -> float:
-        last = record.last
-        return 0.0 if last is None else last.epoch * self.axes.epoch_cost(last.fidelity)
-
-    def _generator(self, ask: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, ask])
-
-    def _trial_seed(self, number: int) -> int:
-        # The word keeps trial seeds apart from the generators of the asks.
-        return int(np.random.SeedSequence([self.seed, number, 0x747269616C]).generate_state(1)[0])
-
     def _frozen(self, record: TrialRecord) -> FrozenTrial:
-        return FrozenTrial(record, self.space, self.metric_names, self._folder(record.number))
-
-    def _folder(self, number: int) -> Path:
-        return self.artifacts / f"trial-{number:05d}"
-
-    def _artifacts_folder(self, row: StudyRow) -> Path:
-        entry = row.definition.get("artifacts")
-        if not isinstance(entry, str | None):
-            raise ValueError(f"study.db: artifacts={entry!r} is damaged. Restore the file from a copy.")
-        path = self._store.path
-        if entry is not None:
-            return Path(entry) if path is None else path.parent / entry
-        if path is None:
-            folder = tempfile.mkdtemp(prefix="bonas-")
-            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-            return Path(folder)
-        slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", row.name)[:40]
-        return path.parent / "artifacts" / f"{row.study}-{slug}"
-
-
-def _is_text(value: Any) -> bool:
-    if not isinstance(value, str) or not value:
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair cannot be stored
-        return False
-    return True
+        return FrozenTrial(record, self.space, self.metric_names, trial_folder(self.artifacts, record.number))
 
 
 def _check_callable(objective: Any) -> None:
@@ -968,12 +541,3 @@ def _check_callable(objective: Any) -> None:
         raise ValueError(
             f"objective={objective!r}: must be a function of a trial, such as bonas.train_on(data)."
         )
-
-
-def _artifacts_entry(artifacts: str | Path | None, database: Path | None) -> str | None:
-    if artifacts is None:
-        return None
-    folder = Path(artifacts).absolute()
-    if database is not None and folder.is_relative_to(database.parent):
-        return folder.relative_to(database.parent).as_posix()  # the study's folder may be moved as a whole
-    return str(folder)

@@ -472,7 +472,7 @@ class TestSharing:
         late = a.ask()
         assert late is not None
         b = bonas.load_study(storage=tmp_path)
-        monkeypatch.setattr("bonas.study.gone", lambda owner: True)  # a's host was out of sight too long
+        monkeypatch.setattr("bonas.ledger.gone", lambda owner: True)  # a's host was out of sight too long
         again = b.ask()
         monkeypatch.undo()
         assert again is not None

@@ -229,7 +229,12 @@ def _plan(
     space = _space(settings, data, arguments.fix)
     macs = space.count(space.default).macs
     network = space.build(space.default)
+    import torch
+
+    threads = torch.get_num_threads()
     measured = pace.fastest(objective, network, space.default, macs, arguments.jobs)
+    if arguments.jobs > 1:
+        torch.set_num_threads(threads)  # what was measured is a worker's; this process has yet to train
     timed = pace.plan(measured, len(data.train), len(data.val), timeout, arguments.jobs)
     constraints.setdefault("macs", round(timed.max_macs))
     print(
@@ -374,6 +379,13 @@ def _baseline(objective: TrainOn, seconds: float) -> tuple[str, float, int, str]
     return "three convolutions written by hand", made.test_accuracy, made.parameters, how
 
 
+def _share_no_more(study: Study, objective: TrainOn, params: dict[str, Any]) -> None:
+    """The workers are done: one training has all cores now, and as many threads as are fastest."""
+    from fidelity import pace
+
+    pace.fastest(objective, study.space.build(params), params, study.space.count(params).macs)
+
+
 def _afterwards(
     arguments: argparse.Namespace,
     study: Study,
@@ -389,6 +401,8 @@ def _afterwards(
     line = best_line(study, chosen.trial).removeprefix("best ")
     print(f"Winner   {line}, by its value and what the sampler learned from all others", flush=True)
     if not arguments.no_retrain:
+        if arguments.jobs > 1 and arguments.timeout is not None:
+            _share_no_more(study, objective, chosen.trial.params)
         chosen = winner.retrain(study, objective, chosen.trial, arguments.retrain_epochs)
         took = f"search {format_seconds(seconds)} + retrain {format_seconds(chosen.seconds)}"
         assert chosen.test_accuracy is not None

@@ -20,7 +20,7 @@ class Architecture(Protocol):
     """A family of networks over a configuration space of its own.
 
     ``params`` are canonical (active hyperparameters only) and may hold training hyperparameters too;
-    of those only ``dropout`` is read.
+    of those only the ones in ``reads`` are read.
     """
 
     @property
@@ -28,8 +28,8 @@ class Architecture(Protocol):
         """Name under which the family is registered in ``spaces.space``."""
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of one example."""
+    def input_shape(self) -> tuple[int, ...]:
+        """(channels, height, width) of one image, or (features,) of one vector."""
 
     @property
     def n_classes(self) -> int:
@@ -50,8 +50,12 @@ class Architecture(Protocol):
     def features(self, params: Mapping[str, Any]) -> NDArray[np.float64]:
         """Structural features, finite, shape (k,), k the same for every configuration; fast."""
 
-    def picture(self, params: Mapping[str, Any]) -> Picture:
-        """Boxes and arrows of the network."""
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Which training hyperparameters the network itself depends on, such as ``dropout``."""
+
+    def pictures(self, params: Mapping[str, Any]) -> Mapping[str, Picture]:
+        """Boxes and arrows of each part worth a drawing, the most telling first: cells, the network."""
 
     def to_dict(self) -> dict[str, Any]:
         """The arguments of the registered constructor, JSON-ready."""

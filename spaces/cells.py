@@ -74,6 +74,7 @@ class Cell:
     """The family of networks behind :func:`cell`, which documents the arguments."""
 
     kind = "cell"
+    reads = ("dropout",)
 
     def __init__(
         self, *, preset: str, input_shape: Sequence[int], n_classes: int, filters: int, cells: int
@@ -189,7 +190,7 @@ class Cell:
             dtype=np.float64,
         )
 
-    def picture(self, params: Mapping[str, Any]) -> Picture:
+    def pictures(self, params: Mapping[str, Any]) -> Mapping[str, Picture]:
         """The four nodes of the cell and the operations alive on its edges."""
         from spaces.drawing import Arrow, Box, Picture
 
@@ -203,7 +204,8 @@ class Cell:
             for (target, source), op in zip(EDGES, ops, strict=True)
             if op != "none"
         )
-        return Picture(boxes, arrows, f"{_STAGES} stages of {self.cells} cells, {self.filters} filters")
+        caption = f"{_STAGES} stages of {self.cells} cells, {self.filters} filters"
+        return {"cell": Picture(boxes, arrows, caption)}
 
 
 def _ops(params: Mapping[str, Any]) -> tuple[str, ...]:

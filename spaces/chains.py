@@ -98,6 +98,7 @@ class Chain:
     """The family of networks behind :func:`chain`, which documents the arguments."""
 
     kind = "chain"
+    reads = ("dropout",)
 
     def __init__(
         self,
@@ -272,8 +273,8 @@ class Chain:
         logs = [math.log(v) for v in (count.parameters, count.macs, last, stride)]
         return np.array([len(ops), *(ops.count(op) for op in OPERATIONS), skips, *logs], dtype=np.float64)
 
-    def picture(self, params: Mapping[str, Any]) -> Picture:
-        """One box a layer, skips at the side."""
+    def pictures(self, params: Mapping[str, Any]) -> Mapping[str, Picture]:
+        """The network: one box a layer, skips at the side."""
         from spaces.drawing import Arrow, Box, Picture
 
         boxes = [Box("input", "×".join(map(str, self.input_shape)))]
@@ -296,7 +297,7 @@ class Chain:
             arrows += [Arrow(j + 1, i + 1) for j in range(i - 1) if params.get(f"skip{i}_{j}", False)]
         boxes.append(Box("classifier", f"average pool · {self.n_classes} classes"))
         arrows.append(Arrow(len(boxes) - 2, len(boxes) - 1))
-        return Picture(tuple(boxes), tuple(arrows))
+        return {"network": Picture(tuple(boxes), tuple(arrows))}
 
 
 def _reconciled(sketch: Sketch, name: str, output: tuple[str, int, int], wanted: tuple[int, int]) -> str:

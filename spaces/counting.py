@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +28,11 @@ class Count:
 
 
 def count_graph(graph: Iterable[Node], input_shape: Shape) -> Count:
-    """Parameters and MACs of a graph for one example of shape ``input_shape`` (c, h, w)."""
+    """Parameters and MACs of a graph for one example of shape ``input_shape``: (c, h, w) or (features,)."""
     shapes: dict[str, Shape] = {INPUT: input_shape}
     parameters = macs = 0
     for node in graph:
-        shape = shapes[node.name] = _shape(node, shapes[node.inputs[0]])
+        shape = shapes[node.name] = _shape(node, [shapes[name] for name in node.inputs])
         s = node.settings
         match node.op:
             case "Conv2d":
@@ -43,17 +43,28 @@ def count_graph(graph: Iterable[Node], input_shape: Shape) -> Count:
             case "Linear":
                 parameters += s["out_features"] * (s["in_features"] + bool(s.get("bias", True)))
                 macs += s["out_features"] * s["in_features"]
-            case "BatchNorm2d":
-                parameters += 2 * s["num_features"]
+            case "BatchNorm2d" | "BatchNorm1d":
+                parameters += 2 * s["num_features"] * bool(s.get("affine", True))
+            case "LayerNorm":
+                parameters += 2 * s["normalized_shape"]
             case "GroupNorm":
                 parameters += 2 * s["num_channels"]
     return Count(parameters, macs)
 
 
-def _shape(node: Node, shape: Shape) -> Shape:
-    """Output shape (c, h, w) of a node, given the shape of its first input."""
+def _shape(node: Node, inputs: Sequence[Shape]) -> Shape:
+    """Output shape, (c, h, w) or (features,), of a node, given the shapes of its inputs."""
     s = node.settings
+    shape = inputs[0]
     match node.op:
+        case "concat":
+            return sum(each[0] for each in inputs), *shape[1:]
+        case "pad":
+            high, wide = (max(each[side] for each in inputs) for side in (1, 2))
+            return s.get("channels") or shape[0], high, wide
+        case "shrink":
+            high, wide = (min(each[side] for each in inputs) for side in (1, 2))
+            return shape[0], high, wide
         case "Conv2d":
             return s["out_channels"], *_sizes(node, shape)
         case "MaxPool2d" | "AvgPool2d":
@@ -69,16 +80,14 @@ def _shape(node: Node, shape: Shape) -> Shape:
 
 def _sizes(node: Node, shape: Shape) -> tuple[int, int]:
     s = node.settings
-    kernels, strides, paddings = (
-        _pair(s["kernel_size"]),
-        _pair(s.get("stride", 1)),
-        _pair(s.get("padding", 0)),
-    )
-    up = s.get("ceil_mode", False)
+    dilation, up = s.get("dilation", 1), s.get("ceil_mode", False)
+    spans = (dilation * (k - 1) + 1 for k in _pair(s["kernel_size"]))
+    # A pooling without a stride moves by its kernel.
+    strides = _pair(s.get("stride") or (1 if node.op == "Conv2d" else s["kernel_size"]))
     high, wide = (
         # Torch's formula; rounding up adds a last window, unless that would start in the padding.
-        _windows(size + 2 * p - k, stride, size + p, up)
-        for size, k, stride, p in zip(shape[1:], kernels, strides, paddings, strict=True)
+        _windows(size + 2 * p - span, stride, size + p, up)
+        for size, span, stride, p in zip(shape[1:], spans, strides, _pair(s.get("padding", 0)), strict=True)
     )
     return high, wide
 

@@ -22,12 +22,24 @@ class Node:
     name: str
     """Name of the submodule, so the first part of its keys in the state dict."""
     op: str
-    """Class in ``torch.nn``, or one of the functions ``add`` and ``zeros_like``."""
+    """Class in ``torch.nn``, ``DropPath``, or one of :data:`FUNCTIONS`."""
     inputs: tuple[str, ...]
     """Names of earlier nodes, or ``x``."""
     settings: Mapping[str, Any]
     """Keyword arguments of the class."""
 
+
+FUNCTIONS = ("add", "concat", "zeros_like", "pad", "shrink", "shift")
+"""Steps without weights; they work at every image size, which only the forward pass knows.
+
+``add``, ``concat``: sum, or channels one after the other, of all inputs. ``zeros_like``: zeros of the
+input's shape. ``pad(a, *others, channels=None)``: a with zeros at the bottom and right up to the
+largest size among the inputs, and with channels of zeros up to ``channels``. ``shrink(a, *others)``: a
+averaged down to the smallest size among the inputs. ``shift``: moved one pixel up and left, zeros behind.
+"""
+
+Size = int | tuple[int, int]
+"""Of a kernel or stride: for both directions, or (vertical, horizontal)."""
 
 Graph = tuple[Node, ...]
 """Nodes in the order they run; the last one is the output."""
@@ -45,18 +57,30 @@ class Sketch:
         return name
 
     def conv(
-        self, name: str, source: str, channels: tuple[int, int], kernel: int, stride: int = 1, **settings: Any
+        self,
+        name: str,
+        source: str,
+        channels: tuple[int, int],
+        kernel: Size,
+        stride: Size = 1,
+        dilation: int = 1,
+        **settings: Any,
     ) -> str:
         """A convolution from ``channels[0]`` to ``channels[1]``, padded to ceil(size / stride)."""
         inputs, outputs = channels
         arguments = {"in_channels": inputs, "out_channels": outputs, "kernel_size": kernel, "stride": stride}
-        return self.add(
-            name, "Conv2d", source, **arguments, padding=kernel // 2, **({"bias": False} | settings)
-        )
+        arguments["padding"] = padding(kernel, dilation)
+        if dilation > 1:
+            arguments["dilation"] = dilation
+        return self.add(name, "Conv2d", source, **arguments, **({"bias": False} | settings))
 
     def sum(self, name: str, sources: Sequence[str]) -> str:
         """The sum of several nodes; a single one is passed on as it is."""
         return sources[0] if len(sources) == 1 else self.add(name, "add", *sources)
+
+    def concat(self, name: str, sources: Sequence[str]) -> str:
+        """The channels of several nodes one after the other; a single one is passed on as it is."""
+        return sources[0] if len(sources) == 1 else self.add(name, "concat", *sources)
 
     def head(self, source: str, channels: int, n_classes: int, dropout: float) -> Graph:
         """Global average pooling, dropout where wanted, a linear classifier; returns the finished graph."""
@@ -66,6 +90,13 @@ class Sketch:
             source = self.add("dropout", "Dropout", source, p=dropout)
         self.add("classifier", "Linear", source, in_features=channels, out_features=n_classes)
         return tuple(self._nodes)
+
+
+def padding(kernel: Size, dilation: int = 1) -> Size:
+    """The padding with which an odd kernel at stride 1 keeps the size."""
+    if isinstance(kernel, int):
+        return dilation * (kernel // 2)
+    return dilation * (kernel[0] // 2), dilation * (kernel[1] // 2)
 
 
 def digest(graph: Graph) -> str:

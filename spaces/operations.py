@@ -6,25 +6,56 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from spaces.graph import INPUT, Graph, Node
+
+
+class DropPath(nn.Module):
+    """Drops its whole input, for each example on its own (Larsson et al. 2017, arXiv:1605.07648).
+
+    What is kept is scaled up, so that its expectation stays; nothing is dropped in evaluation.
+
+    Args:
+        p: probability to drop, in [0, 1); may be changed between epochs.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input with some examples zeroed; any shape (n, ...)."""
+        if not self.training or self.p == 0:
+            return x
+        keep = torch.rand((len(x),) + (1,) * (x.ndim - 1), device=x.device) >= self.p
+        return x * keep / (1 - self.p)
+
+    def extra_repr(self) -> str:
+        """The settings, for printing."""
+        return f"p={self.p}"
+
 
 MODULES: dict[str, type[nn.Module]] = {
     module.__name__: module
     for module in (
         nn.AdaptiveAvgPool2d,
         nn.AvgPool2d,
+        nn.BatchNorm1d,
         nn.BatchNorm2d,
         nn.Conv2d,
         nn.Dropout,
+        DropPath,
         nn.ELU,
         nn.Flatten,
         nn.GELU,
         nn.GroupNorm,
+        nn.LayerNorm,
         nn.LeakyReLU,
         nn.Linear,
         nn.MaxPool2d,
         nn.ReLU,
+        nn.ReLU6,
         nn.SiLU,
         nn.Tanh,
     )
@@ -72,7 +103,40 @@ class Network(nn.Module):
                 for other in inputs[1:]:
                     total = total + other
                 return total
+            case "concat":
+                return torch.cat(inputs, 1)
             case "zeros_like":
                 return torch.zeros_like(inputs[0])
+            case "pad":
+                return pad(*inputs, channels=node.settings.get("channels"))
+            case "shrink":
+                return shrink(*inputs)
+            case "shift":
+                return shift(inputs[0])
         result: Any = self._modules[node.name](*inputs)  # type: ignore[misc]
         return result  # type: ignore[no-any-return]
+
+
+def pad(x: Tensor, *others: Tensor, channels: int | None = None) -> Tensor:
+    """Zeros at the bottom and right of ``x`` up to the largest size, and more channels of zeros.
+
+    Args:
+        x: (n, c, h, w).
+        others: of any channels and sizes.
+        channels: wanted, at least c; None leaves them.
+    """
+    high, wide = (max(t.shape[side] for t in (x, *others)) for side in (2, 3))
+    more = 0 if channels is None else channels - x.shape[1]
+    missing = (0, wide - x.shape[3], 0, high - x.shape[2], 0, more)
+    return F.pad(x, missing) if any(missing) else x
+
+
+def shrink(x: Tensor, *others: Tensor) -> Tensor:
+    """``x``, (n, c, h, w), averaged down to the smallest height and width among ``x`` and the others."""
+    high, wide = (min(t.shape[side] for t in (x, *others)) for side in (2, 3))
+    return x if (high, wide) == tuple(x.shape[2:]) else F.adaptive_avg_pool2d(x, (high, wide))
+
+
+def shift(x: Tensor) -> Tensor:
+    """``x``, (n, c, h, w), moved one pixel up and left, with zeros behind."""
+    return F.pad(x[:, :, 1:, 1:], (0, 1, 0, 1))

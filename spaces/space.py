@@ -118,8 +118,8 @@ class Space:
     # Configurations --------------------------------------------------------------------------
 
     @property
-    def input_shape(self) -> tuple[int, int, int] | None:
-        """(channels, height, width) of one image; None for a space of your own."""
+    def input_shape(self) -> tuple[int, ...] | None:
+        """(channels, height, width) of one image, or (features,); None for a space of your own."""
         return self._architecture.input_shape if self._architecture else None
 
     @property
@@ -292,7 +292,7 @@ class Space:
         from spaces.drawing import Box, Picture, svg
 
         if self._architecture:
-            return svg(self._architecture.picture(self.validate(params)))
+            return svg(next(iter(self._architecture.pictures(self.validate(params)).values())))
         return svg(Picture(tuple(Box(name, str(value)) for name, value in params.items()), ()))
 
     def source(self, params: Mapping[str, Any], width: float = 1.0, depth: float = 1.0) -> str:

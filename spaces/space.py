@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spaces.cells import Cell
 from spaces.chains import Chain
 from spaces.configspace import Description, describe, draw_column, extended, random_state, restore
 from spaces.counting import Count
 from spaces.fixing import fixed, with_defaults
+from spaces.nas_bench_201 import NasBench201
 from spaces.table import Codes, Table
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ VERSION = 1
 """Of the JSON that :meth:`Space.to_dict` writes."""
 
 # The only kinds of architecture a file can name.
-ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = {Chain.kind: Chain, Cell.kind: Cell}
+ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = {
+    family.kind: family for family in (Chain, NasBench201)
+}
 
 
 class Space:

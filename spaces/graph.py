@@ -82,6 +82,10 @@ class Sketch:
         """The channels of several nodes one after the other; a single one is passed on as it is."""
         return sources[0] if len(sources) == 1 else self.add(name, "concat", *sources)
 
+    def graph(self) -> Graph:
+        """Everything added so far; the last node is the output."""
+        return tuple(self._nodes)
+
     def head(self, source: str, channels: int, n_classes: int, dropout: float) -> Graph:
         """Global average pooling, dropout where wanted, a linear classifier; returns the finished graph."""
         source = self.add("pool", "AdaptiveAvgPool2d", source, output_size=1)
@@ -89,7 +93,7 @@ class Sketch:
         if dropout > 0:
             source = self.add("dropout", "Dropout", source, p=dropout)
         self.add("classifier", "Linear", source, in_features=channels, out_features=n_classes)
-        return tuple(self._nodes)
+        return self.graph()
 
 
 def padding(kernel: Size, dilation: int = 1) -> Size:

@@ -8,13 +8,13 @@ the input, node 3 the output, every edge carries one operation, a node sums what
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spaces.canonical import canonical
 from spaces.chains import checked_classes, checked_shape
 from spaces.counting import Count, count_graph
 from spaces.graph import INPUT, Graph, Sketch, scaled
@@ -127,7 +127,7 @@ class NasBench201:
     def _known(self, params: Mapping[str, Any]) -> tuple[str, NDArray[np.float64]]:
         ops = _ops(params)
         if ops not in self._memo:
-            self._memo[ops] = (_canonical(_alive(ops)), self._features(_alive(ops), params))
+            self._memo[ops] = (_key(_alive(ops)), self._features(_alive(ops), params))
         return self._memo[ops]
 
     def _features(self, alive: tuple[str, ...], params: Mapping[str, Any]) -> NDArray[np.float64]:
@@ -222,31 +222,26 @@ def _reduction(sketch: Sketch, name: str, source: str, channels: int) -> str:
     return sketch.add(f"{name}_sum", "add", short, main)
 
 
-def _canonical(ops: tuple[str, ...]) -> str:
-    """A text equal for cells that are the same sums of operations, whichever edges carry them.
+def _key(ops: tuple[str, ...]) -> str:
+    """A text equal for cells that compute the same up to the names of weights, for all weights; else not.
 
-    A node's value is a bag of terms. A skip passes its terms on; pooling is linear, so it applies to
-    each term; a convolution is one new term, named by a number so that one convolution used twice
-    differs from two convolutions. The smallest text over all numberings is the canonical one.
+    A node is a sum of terms. A skip passes its terms on. Pooling is linear, at the borders too, because
+    it averages over the pixels there are, so it applies to each term. A convolution, between a ReLU and
+    a norm, is one new term however often it is used. Nothing else is equal for all weights: doubling
+    what a convolution reads, say, could be undone in its weights, but they would start at another scale.
     """
-    of_kind = [[e for e, op in enumerate(ops) if op == kind] for kind in _CONVOLUTIONS]
-    texts = []
-    for orders in itertools.product(*(itertools.permutations(edges) for edges in of_kind)):
-        number = {
-            e: f"{kind}_{i}" for kind, order in zip("13", orders, strict=True) for i, e in enumerate(order)
-        }
-        nodes: list[tuple[str, ...]] = [("x",), (), (), ()]
-        for target in range(1, 4):
-            terms: list[str] = []
-            for e, (to, start) in enumerate(EDGES):
-                if to != target or not nodes[start]:
-                    continue
-                if ops[e] == "skip_connect":
-                    terms += nodes[start]
-                elif ops[e] == "avg_pool_3x3":
-                    terms += [f"p({term})" for term in nodes[start]]
-                elif ops[e] in _CONVOLUTIONS:
-                    terms.append(f"c{number[e]}({'+'.join(nodes[start])})")
-            nodes[target] = tuple(sorted(terms))
-        texts.append("+".join(nodes[3]))
-    return min(texts) or "0"
+    sketch = Sketch()
+    nodes: list[list[str]] = [[INPUT], [], [], []]
+    for e, (target, start) in enumerate(EDGES):
+        terms, op = nodes[start], ops[e]
+        if op == "skip_connect":
+            nodes[target] += terms
+        elif op == "avg_pool_3x3":
+            pooled = [sketch.add(f"edge{e}_{i}", "AvgPool2d", term) for i, term in enumerate(terms)]
+            nodes[target] += pooled
+        elif op in _CONVOLUTIONS and terms:
+            nodes[target].append(sketch.add(f"edge{e}", op, sketch.sum(f"sum{e}", terms)))
+    if not nodes[3]:
+        return "0"
+    sketch.add("output", "add", *nodes[3])
+    return canonical(sketch.graph())

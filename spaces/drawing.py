@@ -1,31 +1,58 @@
-"""Draws boxes and arrows as SVG, legible on light and dark pages; knows no configurations."""
+"""Draws boxes and arrows as SVG, legible on light and dark pages; knows no configurations.
+
+What stands on the page itself (lines, captions) has mid-tones that suit light and dark pages alike, so a
+dark notebook in a light browser does no harm. Boxes carry their own background; where the browser says that
+the page is dark they turn dark too, and a reader of SVG without styles shows the light ones.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
-WIDTH, HEIGHT, GAP, MARGIN = 260, 44, 26, 14
-"""Of a box and the space around it, in pixels."""
-_LANE, _LABELLED_LANE = 22, 112  # between arrows that pass boxes at the side, without and with a label
-_SMALL, _CHARACTER = 11.0, 0.55  # size of the small font, and an average character's width in it
+from spaces.layout import layered
 
-# Mid-tones with enough contrast to white and to black pages alike; text inside a box is always dark.
-_COLOURS: Mapping[str, str] = {
-    "conv": "#9ecae9",
-    "separable": "#a8ddb5",
-    "max_pool": "#fdd0a2",
-    "avg_pool": "#fdd0a2",
-    "classifier": "#d4c4e8",
+_MARGIN, _BETWEEN = 14.0, 44.0  # around everything, and between parts
+_TITLE, _DETAIL, _HEADING, _CAPTION = 12.5, 11.0, 14.0, 11.5  # font sizes
+_SMALLEST = 8.0  # font size below which a word is rather cut
+_LEADING = 1.3  # line height as a multiple of the font size
+_WIDE, _NARROW = 280.0, 84.0  # what a line of a box may take: where there is room, and in crowded rows
+_CROWDED = 480.0  # width of a picture above which its boxes become narrow
+_PAGE = (1000.0, 800.0)  # what several parts should fit
+
+# Contrast to white and to #0d1117, the darkest page in common use: at least 3 (lines), 4 (text).
+_LINE, _TEXT = "#868e98", "#747c86"
+_INK, _INK_DARK = "#14181d", "#f2f5f8"
+
+# Kind → how a title of that kind reads, background on light pages and on dark ones.
+_KINDS: Mapping[str, tuple[str, str, str]] = {
+    "input": (r"^(input|cell input|c_\{?k|.*\binput$)", "#d7dde4", "#3b4552"),
+    "output": (r"^(output|cell output|classifier|.*\boutput$)", "#d9c8ec", "#503b70"),
+    "reduction": (r"reduction|downsample", "#f6bdb8", "#75312c"),
+    "cell": (r"\bcells?\b", "#c6daf7", "#2c4470"),
+    "join": (r"^(\+|add|sum|concat|join|×)", "#f3e5a1", "#5e5211"),
+    "dilated": (r"dil", "#c9cbf6", "#40438a"),
+    "bottleneck": (r"bottleneck|mbconv", "#9adfd6", "#14574f"),
+    "separable": (r"sep|depthwise", "#a8ddb5", "#1f573a"),
+    "pool": (r"pool", "#fdd0a2", "#74461b"),
+    "identity": (r"identity|skip|none", "#e6e6e6", "#3d3d3d"),
+    "linear": (r"linear|dense|layer|mlp", "#b5dbe8", "#1d5163"),
+    "convolution": (r"conv|stem", "#9ecae9", "#1f4b73"),
+    "other": (r"", "#dedede", "#474747"),
 }
-_LABELS: Mapping[str, str] = {
+
+_NAMES: Mapping[str, str] = {
     "nor_conv_1x1": "conv 1×1",
     "nor_conv_3x3": "conv 3×3",
+    "avg_pool": "average pool",
     "avg_pool_3x3": "average pool 3×3",
     "skip_connect": "skip",
+    "conv": "convolution",
 }
-_EDGE = "#7f7f7f"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +60,9 @@ class Box:
     """One step of the network."""
 
     title: str
-    detail: str
+    detail: str = ""
+    kind: str = ""
+    """Its colour: a key of the table of kinds, such as ``pool``; by default the title tells it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,84 +72,356 @@ class Arrow:
     source: int
     target: int
     label: str = ""
+    """An operation on the way, drawn as a label with a colour of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Boxes from top to bottom, and what flows between them."""
+    """Boxes, each after those it reads, and what flows between them; without arrows a list of boxes.
+
+    Raises:
+        ValueError: if an arrow does not lead from a box to a later one.
+    """
 
     boxes: tuple[Box, ...]
     arrows: tuple[Arrow, ...]
     caption: str = ""
 
+    def __post_init__(self) -> None:
+        for arrow in self.arrows:
+            if not 0 <= arrow.source < arrow.target < len(self.boxes):
+                raise ValueError(
+                    f"{arrow}: must lead from one of the {len(self.boxes)} boxes to a later one. "
+                    "Order the boxes so that each comes after those it reads."
+                )
 
-def svg(picture: Picture) -> str:
-    """The picture as a stand-alone SVG document; every text in it is escaped."""
-    labelled = any(arrow.label for arrow in picture.arrows)
-    gap = GAP + 14 if labelled else GAP
-    lanes = _lanes(picture.arrows)
-    right = max([0, *lanes.values()])
-    caption = 24 if picture.caption else 0
-    lane = _LABELLED_LANE if labelled else _LANE
-    width = MARGIN * 2 + WIDTH + right * lane
-    height = MARGIN * 2 + len(picture.boxes) * (HEIGHT + gap) - gap + caption
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12" role="img" '
-        f'aria-label="{escape(picture.caption or "network")}">',
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
-        f'orient="auto"><path d="M0 0L8 4L0 8z" fill="{_EDGE}"/></marker></defs>',
+
+def svg(pictures: Mapping[str, Picture]) -> str:
+    """The pictures as one stand-alone SVG document; every text in it is escaped.
+
+    Args:
+        pictures: name of a part → its picture; with several parts the name stands above each.
+
+    Raises:
+        ValueError: if there is no picture.
+    """
+    if not pictures:
+        raise ValueError("pictures={}: there must be at least one. Give a name and a Picture.")
+    parts = [_part(name if len(pictures) > 1 else "", picture) for name, picture in pictures.items()]
+    places, width, height = _arranged(parts)
+    label = ", ".join(p.caption or name for name, p in pictures.items())
+    size = f'width="{_n(width)}" height="{_n(height)}" viewBox="0 0 {_n(width)} {_n(height)}"'
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="Helvetica, Arial, sans-serif" '
+        f'role="img" aria-label="{_safe(label)}">',
+        f"<style>{_style()}</style>",
     ]
-    tops = [MARGIN + i * (HEIGHT + gap) for i in range(len(picture.boxes))]
-    parts += [_arrow(arrow, tops, lanes.get(arrow, 0), lane) for arrow in picture.arrows]
-    parts += [_box(box, top) for box, top in zip(picture.boxes, tops, strict=True)]
-    if picture.caption:
-        middle = MARGIN + WIDTH / 2
-        parts.append(_text(middle, height - MARGIN, picture.caption, f'fill="{_EDGE}" text-anchor="middle"'))
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    for part, (x, y) in zip(parts, places, strict=True):
+        lines += part.drawn(x, y)
+    return "\n".join([*lines, "</svg>"]) + "\n"
 
 
-def _lanes(arrows: tuple[Arrow, ...]) -> dict[Arrow, int]:
-    """A lane of its own at the side for each arrow that passes a box, short ones inside."""
-    passing = sorted((a for a in arrows if a.target - a.source > 1), key=lambda a: a.target - a.source)
-    lanes: dict[Arrow, int] = {}
-    for arrow in passing:
-        taken = {lanes[o] for o in lanes if o.source < arrow.target and arrow.source < o.target}
-        lanes[arrow] = next(n for n in range(1, len(passing) + 1) if n not in taken)
-    return lanes
+def _style() -> str:
+    rules = [f".bonas-{kind}{{fill:{dark}}}" for kind, (_, _, dark) in _KINDS.items()]
+    return f"@media(prefers-color-scheme:dark){{.bonas-ink{{fill:{_INK_DARK}}}{''.join(rules)}}}"
 
 
-def _box(box: Box, top: float) -> str:
-    middle = MARGIN + WIDTH / 2
-    fill = _COLOURS.get(box.title, "#d9d9d9")
-    area = f'width="{WIDTH}" height="{HEIGHT}" rx="6"'
-    shape = f'<rect x="{MARGIN}" y="{top}" {area} fill="{fill}" stroke="{_EDGE}"/>'
-    title = box.title.replace("_", " ")
-    bold = 'fill="#111" text-anchor="middle" font-weight="bold"'
-    if not box.detail:
-        return shape + _text(middle, top + HEIGHT / 2 + 4, title, bold)
-    size = min(_SMALL, (WIDTH - 16) / (len(box.detail) * _CHARACTER))
-    style = f'fill="#222" text-anchor="middle" font-size="{size:.1f}"'
-    detail = _text(middle, top + 34, box.detail, style)
-    return shape + _text(middle, top + 18, title, bold) + detail
+# Text ----------------------------------------------------------------------------------------------
 
 
-def _arrow(arrow: Arrow, tops: list[int], lane: int, lane_width: int) -> str:
-    label = _LABELS.get(arrow.label, arrow.label)
-    start, end = tops[arrow.source] + HEIGHT, tops[arrow.target]
-    style = f'fill="none" stroke="{_EDGE}" stroke-width="1.5" marker-end="url(#tip)"'
-    if lane == 0:
-        x = MARGIN + WIDTH / 2
-        line = f'<path d="M{x} {start}V{end - 1}" {style}/>'
-        return line + (_text(x + 8, (start + end) / 2 + 4, label, f'fill="{_EDGE}"') if label else "")
-    edge = MARGIN + WIDTH
-    x = edge + 20 + (lane - 1) * lane_width
-    # Ends are spread along the box's side so that several arrows stay apart.
-    out, into = start - HEIGHT / 2 + min(4 * lane, 16), end + HEIGHT / 2 - min(4 * lane, 16)
-    way = f"M{edge} {out}H{x - 6}Q{x} {out} {x} {out + 6}V{into - 6}Q{x} {into} {x - 6} {into}H{edge + 1}"
-    line = f'<path d="{way}" {style}/>'
-    return line + (_text(x + 5, (out + into) / 2 + 4, label, f'fill="{_EDGE}"') if label else "")
+def readable(text: str) -> str:
+    """A name from a configuration as one reads it: ``sep_conv_3x3`` becomes ``sep conv 3×3``."""
+    return _NAMES.get(text) or re.sub(r"(?<=\d)x(?=\d)", "×", re.sub(r"_(?!\{)", " ", text))
 
 
-def _text(x: float, y: float, text: str, style: str) -> str:
-    return f'<text x="{x}" y="{y}" {style}>{escape(text)}</text>'
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """Lines of one size."""
+
+    lines: tuple[str, ...]
+    size: float
+    bold: bool
+
+    @property
+    def width(self) -> float:
+        return max((_length(line, self.size, self.bold) for line in self.lines), default=0.0)
+
+    @property
+    def height(self) -> float:
+        return len(self.lines) * self.size * _LEADING
+
+    def drawn(self, x: float, top: float, paint: str) -> list[str]:
+        """The lines around x, the first one's upper edge at ``top``."""
+        weight = ' font-weight="bold"' if self.bold else ""
+        style = f'{paint} text-anchor="middle" font-size="{_n(self.size)}"{weight}'
+        return [
+            f'<text x="{_n(x)}" y="{_n(top + (i + 0.5) * self.size * _LEADING + 0.35 * self.size)}" '
+            f"{style}>{_safe(line)}</text>"
+            for i, line in enumerate(self.lines)
+        ]
+
+
+def _fitted(text: str, size: float, limit: float, bold: bool = False) -> _Text:
+    """``text`` in lines of at most ``limit`` pixels: broken between words, then smaller, then cut."""
+    if not text.strip():
+        return _Text((), size, bold)
+    words = [w for part in re.split(r"(?<=·) ", " ".join(text.split())) for w in _words(part)]
+    longest = max(_length(word, size, bold) for word in words)
+    if longest > limit:
+        size = max(_SMALLEST, size * limit / longest)
+        words = [_cut(word, size, limit, bold) for word in words]
+    lines = _lines(words, size, bold, limit)
+    # As many lines could be shorter: no line with one word left over.
+    narrow, step = limit, limit / 2
+    while step > 2:
+        if len(_lines(words, size, bold, narrow - step)) == len(lines):
+            narrow -= step
+        step /= 2
+    lines = _lines(words, size, bold, narrow)
+    return _Text(tuple(line.removesuffix(" ·") for line in lines), size, bold)
+
+
+def _lines(words: Sequence[str], size: float, bold: bool, limit: float) -> list[str]:
+    lines = [words[0]]
+    for word in words[1:]:
+        if _length(f"{lines[-1]} {word}", size, bold) <= limit:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def _words(part: str) -> list[str]:
+    """What must not be separated: a word, and a dot stays with the word before it."""
+    return re.findall(r"\S+(?: ·)?", part)
+
+
+def _cut(word: str, size: float, limit: float, bold: bool) -> str:
+    if _length(word, size, bold) <= limit:
+        return word
+    while word and _length(word + "…", size, bold) > limit:
+        word = word[:-1]
+    return word + "…"
+
+
+def _length(text: str, size: float, bold: bool) -> float:
+    """About how wide a text is, in pixels; no font in common use is wider."""
+    return sum(map(_advance, text)) * size * (1.08 if bold else 1.0)
+
+
+def _advance(character: str) -> float:
+    """Width of a character in ems: that of DejaVu Sans, the widest font a page may fall back to."""
+    if character in "iIl.,:;|!'·()[] fjrt/-":
+        return 0.41
+    if character in "mwMW@%—…":
+        return 1.0
+    if unicodedata.east_asian_width(character) in "WF":
+        return 1.05
+    return 0.75 if character.isupper() else 0.64
+
+
+def _safe(text: str) -> str:
+    """Escaped, and without the characters that no XML document may hold."""
+    plain = "".join(c if c.isprintable() or c == " " else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return escape(plain)
+
+
+def _n(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
+
+
+# One picture ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """A box, or the label on an arrow, with its text."""
+
+    title: _Text
+    detail: _Text
+    whole: str
+    """Everything it says, for the pointer that rests on it."""
+    kind: str
+    label: bool
+
+    @property
+    def size(self) -> tuple[float, float]:
+        inner = max(self.title.width, self.detail.width)
+        high = self.title.height + self.detail.height
+        if self.label:
+            return inner + 14, high + 5
+        return max(inner + 20, 34.0), max(high + 12, 28.0)
+
+    def drawn(self, x: float, y: float) -> list[str]:
+        """Around (x, y)."""
+        wide, high = self.size
+        _, fill, _ = _KINDS[self.kind]
+        round_ = min(wide, high) / 2 if self.label or self.kind == "join" else 6
+        area = (
+            f'x="{_n(x - wide / 2)}" y="{_n(y - high / 2)}" width="{_n(wide)}" height="{_n(high)}" '
+            f'rx="{_n(round_)}"'
+        )
+        top = y - (self.title.height + self.detail.height) / 2
+        ink = f'class="bonas-ink" fill="{_INK}"'
+        return [
+            f"<g><title>{_safe(self.whole)}</title>"
+            f'<rect {area} class="bonas-{self.kind}" fill="{fill}" stroke="{_LINE}"/>',
+            *self.title.drawn(x, top, ink),
+            *self.detail.drawn(x, top + self.title.height, ink),
+            "</g>",
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A picture with its heading and caption, laid out."""
+
+    heading: _Text
+    caption: _Text
+    shapes: tuple[_Shape, ...]
+    centres: tuple[tuple[float, float], ...]
+    ways: tuple[tuple[tuple[tuple[float, float, float], ...], ...], ...]
+    """For every arrow its stretches: one sequence, or two with the label between them."""
+    inner: tuple[float, float]
+
+    @property
+    def size(self) -> tuple[float, float]:
+        width = max(self.inner[0], self.heading.width, self.caption.width)
+        return width, self._above + self.inner[1]
+
+    @property
+    def _above(self) -> float:
+        words = self.heading.height + self.caption.height
+        return words + 12 if words else 0.0
+
+    def drawn(self, x: float, y: float) -> list[str]:
+        """With the upper left corner at (x, y)."""
+        width = self.size[0]
+        lines = self.heading.drawn(x + width / 2, y, f'fill="{_TEXT}"')
+        lines += self.caption.drawn(x + width / 2, y + self.heading.height, f'fill="{_TEXT}"')
+        x, y = x + (width - self.inner[0]) / 2, y + self._above
+        for way in self.ways:
+            lines.append(_arrow(way, x, y))
+        for shape, (a, b) in zip(self.shapes, self.centres, strict=True):
+            lines += shape.drawn(x + a, y + b)
+        return lines
+
+
+def _part(name: str, picture: Picture) -> _Part:
+    """The picture laid out; where a row would be too wide its texts are broken into more lines."""
+    ends: list[tuple[int, int]] = []
+    labelled: list[str] = []
+    for arrow in picture.arrows:
+        if arrow.label:  # a label is a node on the way, so nothing can lie over it
+            middle = len(picture.boxes) + len(labelled)
+            labelled.append(arrow.label)
+            ends += [(arrow.source, middle), (middle, arrow.target)]
+        else:
+            ends.append((arrow.source, arrow.target))
+    order = _sorted(len(picture.boxes) + len(labelled), ends)
+    number = {node: i for i, node in enumerate(order)}
+    edges = [(number[a], number[b]) for a, b in ends]
+
+    def laid(limit: float) -> tuple[list[_Shape], list[_Shape], float]:
+        found = [_of_box(box, limit) for box in picture.boxes] + [_of_label(text, limit) for text in labelled]
+        shapes = [found[node] for node in order]
+        return found, shapes, layered([s.size for s in shapes], edges).width
+
+    found, shapes, width = laid(_WIDE)
+    if width > _CROWDED:
+        found, shapes, _ = laid(_NARROW)
+    layout = layered([shape.size for shape in shapes], edges)
+    ways, at = [], 0
+    for arrow in picture.arrows:
+        pieces = 2 if arrow.label else 1
+        ways.append(layout.ways[at : at + pieces])
+        at += pieces
+    room = max(layout.width, 240.0)
+    return _Part(
+        heading=_fitted(name, _HEADING, room, bold=True),
+        caption=_fitted(picture.caption, _CAPTION, room),
+        shapes=tuple(found),
+        centres=tuple(layout.centres[number[node]] for node in range(len(found))),
+        ways=tuple(ways),
+        inner=(layout.width, layout.height),
+    )
+
+
+def _sorted(n: int, edges: Iterable[tuple[int, int]]) -> list[int]:
+    """Nodes in an order in which every edge leads to a later one, boxes otherwise as they were given."""
+    # A label stands just before the box its arrow leads to.
+    before: dict[int, list[int]] = {}
+    labels = {source: target for source, target in edges if target < source}
+    for label, target in labels.items():
+        before.setdefault(target, []).append(label)
+    return [node for box in range(n) if box not in labels for node in (*before.get(box, ()), box)]
+
+
+def _of_box(box: Box, limit: float) -> _Shape:
+    title, detail = readable(box.title), box.detail
+    kind = box.kind if box.kind in _KINDS else _kind(box.title)
+    return _Shape(
+        _fitted(title, _TITLE, limit, bold=True),
+        _fitted(detail, _DETAIL, limit),
+        " ".join(f"{title}: {detail}".split() if detail else title.split()),
+        kind,
+        label=False,
+    )
+
+
+def _of_label(text: str, limit: float) -> _Shape:
+    label = readable(text)
+    return _Shape(
+        _fitted(label, _DETAIL, limit),
+        _fitted("", 1, limit),
+        " ".join(label.split()),
+        _kind(text),
+        label=True,
+    )
+
+
+def _kind(title: str) -> str:
+    lower = title.lower().replace("_", " ") if not title.startswith("c_") else title.lower()
+    return next(kind for kind, (pattern, _, _) in _KINDS.items() if re.search(pattern, lower))
+
+
+def _arrow(way: Sequence[Sequence[tuple[float, float, float]]], x: float, y: float) -> str:
+    """The line along its stretches, and the tip at its end; a label interrupts it."""
+    path = []
+    for piece in way:
+        a, start, end = piece[0]
+        path.append(f"M{_n(x + a)} {_n(y + start)}V{_n(y + end)}")
+        for (a, _, above), (b, below, end) in pairwise(piece):
+            middle = y + (above + below) / 2
+            curve = f"C{_n(x + a)} {_n(middle)} {_n(x + b)} {_n(middle)} {_n(x + b)} {_n(y + below)}"
+            path.append(f"{curve}V{_n(y + end)}")
+    a, _, end = way[-1][-1]
+    tip = f"M{_n(x + a)} {_n(y + end)}l-3.6 -7.2h7.2z"
+    return (
+        f'<path d="{"".join(path)}" fill="none" stroke="{_LINE}" stroke-width="1.5"/>'
+        f'<path d="{tip}" fill="{_LINE}"/>'
+    )
+
+
+# Several pictures -------------------------------------------------------------------------------------
+
+
+def _arranged(parts: Sequence[_Part]) -> tuple[list[tuple[float, float]], float, float]:
+    """The parts in columns, in the order given, as many as suit a page: corners, width and height."""
+    total = sum(part.size[1] + _BETWEEN for part in parts)
+    best: tuple[float, list[tuple[float, float]], float, float] | None = None
+    for columns in range(1, len(parts) + 1):
+        places, x, y, wide, high = [], _MARGIN, _MARGIN, 0.0, 0.0
+        for part in parts:
+            width, height = part.size
+            if y > _MARGIN and y + height > _MARGIN + 1.05 * total / columns:
+                x, y, wide = x + wide + _BETWEEN, _MARGIN, 0.0
+            places.append((x, y))
+            wide, high = max(wide, width), max(high, y + height)
+            y += height + _BETWEEN
+        width, height = x + wide + _MARGIN, high + _MARGIN
+        score = max(width / _PAGE[0], height / _PAGE[1])
+        if best is None or score < best[0]:
+            best = score, places, width, height
+    assert best is not None
+    return best[1:]

@@ -286,16 +286,30 @@ class Space:
             return np.empty((0, 0))
         return np.stack([self.features(params) for params in configurations])
 
-    def draw(self, params: Mapping[str, Any]) -> str:
-        """A drawing of the network as SVG, legible on light and dark pages.
+    def draw(self, params: Mapping[str, Any], part: str | None = None) -> str:
+        """A drawing of the network as one SVG document, legible on light and dark pages.
 
         A space of your own is drawn as a list of its hyperparameters.
+
+        Args:
+            params: canonical params.
+            part: what to draw of it, such as ``network``; None for all its parts beside each other.
+
+        Raises:
+            ValueError: if the network has no such part.
         """
         from spaces.drawing import Box, Picture, svg
 
         if self._architecture:
-            return svg(next(iter(self._architecture.pictures(self.validate(params)).values())))
-        return svg(Picture(tuple(Box(name, str(value)) for name, value in params.items()), ()))
+            pictures = dict(self._architecture.pictures(self.validate(params)))
+        else:
+            boxes = tuple(Box(name, str(value)) for name, value in params.items())
+            pictures = {"configuration": Picture(boxes, ())}
+        if part is None:
+            return svg(pictures)
+        if part not in pictures:
+            raise ValueError(f"part={part!r}: this network is drawn in the parts {list(pictures)}. Name one.")
+        return svg({part: pictures[part]})
 
     def source(self, params: Mapping[str, Any], width: float = 1.0, depth: float = 1.0) -> str:
         """One self-contained Python file: plain torch, no bonas.

@@ -13,15 +13,19 @@ if TYPE_CHECKING:
     from spaces.chains import chain
     from spaces.counting import Count
     from spaces.hyperparameters import default_hyperparameters
+    from spaces.mlps import chain_mlp
+    from spaces.skips import Skips
     from spaces.space import Space
 
-__all__ = ["Count", "Space", "cell", "chain", "default_hyperparameters"]
+__all__ = ["Count", "Skips", "Space", "cell", "chain", "chain_mlp", "default_hyperparameters"]
 
 _HOME = {
     "Count": "spaces.counting",
+    "Skips": "spaces.skips",
     "Space": "spaces.space",
     "cell": "spaces.cells",
     "chain": "spaces.chains",
+    "chain_mlp": "spaces.mlps",
     "default_hyperparameters": "spaces.hyperparameters",
 }
 

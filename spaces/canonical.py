@@ -99,6 +99,8 @@ def _normal_form(graph: Graph, commutative: Collection[str]) -> tuple[list[str],
             at[node.name] = put("concat", tuple(enumerate(parts)), True)
         else:
             tagged = _tagged(Counter(inputs)) if unordered else tuple(enumerate(inputs))
+            if node.op in ("pad", "shrink"):  # of all but the first only the sizes are read
+                tagged = ((0, inputs[0]), *((1, i) for i in sorted({*inputs[1:]})))
             at[node.name] = put(_label(node), tagged, _weightless(node))
     return _reached(labels, edges, at[graph[-1].name])
 

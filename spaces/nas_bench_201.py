@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spaces.canonical import canonical
-from spaces.chains import checked_classes, checked_shape
+from spaces.checking import checked_classes, checked_shape
 from spaces.counting import Count, count_graph
 from spaces.graph import INPUT, Graph, Sketch, scaled
 

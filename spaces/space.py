@@ -14,6 +14,7 @@ from spaces.chains import Chain
 from spaces.configspace import Description, describe, draw_column, extended, random_state, restore
 from spaces.counting import Count
 from spaces.fixing import fixed, with_defaults
+from spaces.mlps import Mlp
 from spaces.nas_bench_201 import NasBench201
 from spaces.table import Codes, Table
 
@@ -29,7 +30,7 @@ VERSION = 1
 
 # The only kinds of architecture a file can name.
 ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = {
-    family.kind: family for family in (Chain, NasBench201)
+    family.kind: family for family in (Chain, Mlp, NasBench201)
 }
 
 

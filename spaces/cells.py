@@ -120,7 +120,7 @@ def _design(preset: str | None, changes: Mapping[str, Any]) -> Design:
                     "'skip_connect'], say, or a preset."
                 )
         return Design(**changes)
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise ValueError(
             f"preset={preset!r}: is not known. Use one of {['nas_bench_201', *PRESETS]}, "
             "or None with blocks and operations."
@@ -515,12 +515,8 @@ def _cell_picture(live: Live) -> Picture:
     for block, edges in live.blocks():
         concat = live.combine[block - 2] == "concat"
         place[block] = len(boxes)
-        boxes.append(Box(f"block {block}", "concatenate, conv 1×1" if concat else "add"))
-        labels: dict[int, list[str]] = {}
-        for edge in edges:
-            labels.setdefault(edge.source, []).append(OPERATIONS[edge.op].label)
-        # Operations on one state share an arrow, which else would be drawn over itself.
-        arrows += [Arrow(place[source], place[block], " and ".join(ops)) for source, ops in labels.items()]
+        boxes.append(Box(f"block {block}", "concatenate, conv 1×1" if concat else "add", "join"))
+        arrows += [Arrow(place[edge.source], place[block], OPERATIONS[edge.op].label) for edge in edges]
     arrows += [Arrow(place[state], len(boxes)) for state in live.outputs]
     boxes.append(Box("output", "concatenate" if len(live.outputs) > 1 else ""))
     return Picture(tuple(boxes), tuple(arrows))

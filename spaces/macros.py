@@ -136,7 +136,7 @@ def _several(name: str, given: Any) -> tuple[Any, ...]:
     values = tuple(given) if isinstance(given, (list, tuple)) else (given,)
     if not values:
         raise ValueError(f"{name}=[]: must be a value, or a list of the values to search, at least one.")
-    if len(set(values)) < len(values):
+    if any(values.count(value) > 1 for value in values):
         raise ValueError(f"{name}={given!r}: a value is there twice. Name each once.")
     return values
 
@@ -144,7 +144,7 @@ def _several(name: str, given: Any) -> tuple[Any, ...]:
 def _whole(name: str, given: Any, least: int) -> tuple[int, ...]:
     values = _several(name, given)
     for value in values:
-        if not (is_whole(value) or (value == 0 and value is not False)) or value < least:
+        if not is_whole(value + 1 if type(value) is int else value) or value < least:
             raise ValueError(
                 f"{name}={value!r}: must be a whole number from {least}, or a list of those to search."
             )

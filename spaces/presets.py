@@ -55,6 +55,8 @@ class Design:
         for name, value, known in (
             ("inputs", self.inputs, INPUTS),
             ("outputs", self.outputs, OUTPUTS),
+            ("shortcut", self.shortcut, (False, True)),
+            ("base", self.base, (False, True)),
         ):
             if value not in known:
                 raise ValueError(f"{name}={value!r}: is not known. Use one of {list(known)}.")

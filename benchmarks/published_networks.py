@@ -1,4 +1,4 @@
-"""Published cells at their published macro-architectures: sizes as printed and as built here; knows no search.
+"""Published cells at their published macro-architectures: sizes as printed and as built; knows no search.
 
 Run from the repository's root, a few seconds::
 
@@ -22,7 +22,7 @@ RESULTS = Path(__file__).parent / "results" / "published_networks.md"
 NOTES = {
     "DARTS_V1": "exact",
     "DARTS_V2": "exact",
-    "AMOEBANET_A": "exact, at DARTS's 36 filters and 20 cells; the paper's own (3.2 M) has other stems",
+    "AMOEBANET_A": "exact, at DARTS's 36 filters and 20 cells; the paper prints 3.2 M for N = 6, F = 36",
     "NASNET_A": "printed with two digits; here as in the authors' code each normal cell's output holds the "
     "cell's input 0, without that 3.06 M",
     "ENAS": "printed with two digits; here as in the authors' code input 1 passes two 1×1 convolutions, "

@@ -1,22 +1,25 @@
 """Builds random configurations of every space: finite loss and gradients, exact counts; knows no search.
 
-Run from the repository's root, about three minutes on one core::
+Run from the repository's root::
 
     python benchmarks/build_networks.py
 
-``BONAS_BENCHMARKS``, the folder of published tables, adds the comparison of NAS-Bench-201's sizes.
-Writes ``benchmarks/results/build_networks.json``.
+Each configuration is built for one size of input; sizes and channels take turns. ``BONAS_BENCHMARKS``, the
+folder of published tables, adds the comparison of NAS-Bench-201's sizes. Writes
+``benchmarks/results/build_networks.json`` and ``.md``.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import multiprocessing
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,63 +27,85 @@ from typing import Any
 import _tables
 import numpy as np
 import torch
+from _presets import SPACES
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from bonas import spaces
-from spaces.cells import OPERATIONS
+from spaces.nas_bench_201 import OPERATIONS
 
-SIZES = (8, 28, 32)
+SIZES, CHANNELS, BATCH = (8, 28, 32, 64), (1, 3), 2
 RESULTS = Path(__file__).parent / "results" / "build_networks.json"
 
-SPACES: dict[str, Callable[[int, int], spaces.Space]] = {
-    "chain": lambda channels, size: spaces.chain((channels, size, size), 10),
-    "chain, all operations, skips": lambda channels, size: spaces.chain(
-        (channels, size, size),
-        10,
-        operations=("conv", "separable", "max_pool", "avg_pool", "identity"),
-        normalisations=("batch", "group", "none"),
-        skip_connections=True,
-    ).with_hyperparameters(),
-    # Small in width and depth: what is tested are the cells, not the machine.
-    "nas_bench_201": lambda channels, size: spaces.cell(
-        input_shape=(channels, size, size), filters=4, cells=1
-    ).with_hyperparameters(),
-}
+Task = tuple[str, int, int, int, int]
+"""Space, side, channels, how many configurations, seed."""
 
 
 def problems(space: spaces.Space, params: dict[str, Any]) -> Iterator[str]:
     """What is wrong with the network of a configuration; nothing, one hopes."""
     assert space.input_shape is not None
     network = space.build(params)
-    counted, built = space.count(params).parameters, sum(p.numel() for p in network.parameters())
-    if counted != built:
-        yield f"counted {counted} parameters, built {built}"
-    loss = nn.functional.cross_entropy(network(torch.randn(2, *space.input_shape)), torch.tensor([0, 9]))
+    count, built = space.count(params), sum(p.numel() for p in network.parameters())
+    if count.parameters != built:
+        yield f"counted {count.parameters} parameters, built {built}"
+    with FlopCounterMode(display=False) as counter:
+        logits = network(torch.randn(BATCH, *space.input_shape))
+    # Torch counts two operations for a multiply-accumulate, and of those only in convolutions and products.
+    if counter.get_total_flops() != 2 * BATCH * count.macs:
+        yield f"counted {count.macs} multiply-accumulates, torch {counter.get_total_flops() / 2 / BATCH}"
+    loss = nn.functional.cross_entropy(logits, torch.tensor([0, 9]))
     loss.backward()
     if not loss.isfinite():
         yield f"loss {loss.item()}"
-    gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    if not gradients or not all(g.isfinite().all() for g in gradients):
-        yield "gradients missing or not finite"
+    gradients = {name: p.grad for name, p in network.named_parameters()}
+    without = [name for name, gradient in gradients.items() if gradient is None]
+    if without:
+        yield f"no gradients reach {without}"
+    if not all(gradient.isfinite().all() for gradient in gradients.values() if gradient is not None):
+        yield "gradients not finite"
 
 
-def build_all(n: int, seed: int) -> list[dict[str, Any]]:
-    """``n`` configurations of every space at every size, one and three channels in turn."""
+def check(task: Task) -> dict[str, Any]:
+    """Builds the configurations of one space at one size."""
+    name, side, channels, n, seed = task
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    start, failures = time.perf_counter(), []
+    space = SPACES[name](channels, side).with_hyperparameters()
+    rng = np.random.default_rng([seed, side, channels])
+    for params in space.sample(n, rng):
+        try:
+            found = list(problems(space, params))
+        except Exception as error:
+            found = [repr(error)]
+        failures += [{"params": params, "problem": problem} for problem in found]
+    seconds = round(time.perf_counter() - start, 1)
+    return {
+        "space": name,
+        "side": side,
+        "channels": channels,
+        "n": n,
+        "failures": failures,
+        "seconds": seconds,
+    }
+
+
+def check_all(n: int, seed: int, jobs: int, chosen: list[str]) -> list[dict[str, Any]]:
+    """``n`` configurations of every space, sizes and channels in turn."""
+    kinds = list(itertools.product(SIZES, CHANNELS))
+    tasks: list[Task] = [
+        (name, side, channels, n // len(kinds) + (i < n % len(kinds)), seed)
+        for name in chosen
+        for i, (side, channels) in enumerate(kinds)
+    ]
+    tasks = [task for task in tasks if task[3]]
     rows = []
-    for name, make in SPACES.items():
-        for size in SIZES:
-            start, failures = time.perf_counter(), []
-            by_channels = [make(1, size), make(3, size)]
-            rng = np.random.default_rng(seed)
-            for i, params in enumerate(by_channels[0].sample(n, rng)):
-                try:
-                    found = list(problems(by_channels[i % 2], params))
-                except Exception as error:
-                    found = [repr(error)]
-                failures += [{"params": params, "problem": problem} for problem in found]
-            seconds = round(time.perf_counter() - start, 1)
-            rows.append({"space": name, "size": size, "n": n, "failures": failures, "seconds": seconds})
-            print(f"{name:32} {size:3} px  n={n}  failures: {len(failures)}  {seconds:.0f} s", flush=True)
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        for row in pool.imap(check, tasks):
+            rows.append(row)
+            size = f"{row['channels']}×{row['side']}×{row['side']}"
+            told = f"n={row['n']:4}  failures: {len(row['failures'])}  {row['seconds']:.0f} s"
+            print(f"{row['space']:26} {size:8}  {told}", flush=True)
     return rows
 
 
@@ -106,14 +131,59 @@ def compare_table(n: int, seed: int) -> dict[str, Any]:
     return {"n": n, "data_sets": len(shapes), "unequal": unequal}
 
 
+def report(result: dict[str, Any]) -> str:
+    """The result as Markdown, a row for every space."""
+    lines = [
+        "# Random networks of every space",
+        "",
+        f"`{result['command']}`, {result['hardware']}, Python {result['versions']['python']}, "
+        f"torch {result['versions']['torch']}.",
+        "",
+        "Each configuration, training hyperparameters included, was built for one input size, taking turns. "
+        f"Its network was run forwards and backwards on {BATCH} random examples. A failure is an exception, "
+        "a loss or a gradient that is not finite, a parameter no gradient reaches, a parameter count other "
+        "than the module's, or multiply-accumulates other than half of what torch's `FlopCounterMode` counts "
+        "(for the operations both count: convolutions and linear layers).",
+        "",
+        "| space | configurations | at 8 / 28 / 32 / 64 pixels | with 1 / 3 channels | failures | seconds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(row["space"] for row in result["networks"]):
+        rows = [row for row in result["networks"] if row["space"] == name]
+        sides, channels = (
+            " / ".join(str(sum(row["n"] for row in rows if row[key] == value)) for value in values)
+            for key, values in (("side", SIZES), ("channels", CHANNELS))
+        )
+        failures = sum(len(row["failures"]) for row in rows)
+        n, seconds = sum(row["n"] for row in rows), sum(row["seconds"] for row in rows)
+        lines.append(f"| {name} | {n} | {sides} | {channels} | {failures} | {seconds:.0f} |")
+    lines += [
+        "",
+        "`mlp`: vectors of 8 to 192 features in place of images. Cells have 4 filters and one normal cell a "
+        "stage.",
+    ]
+    table = result["nas_bench_201_sizes"]
+    if "n" in table:
+        lines += [
+            "",
+            f"Parameters of {table['n']} random NAS-Bench-201 cells on {table['data_sets']} data sets, dead "
+            f"edges kept, against the published table: {table['unequal']} unequal.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--n", type=int, default=1000, help="configurations of each space and size")
+    parser.add_argument("--n", type=int, default=1000, help="configurations of each space")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, one thread each")
+    parser.add_argument("--space", action="append", choices=SPACES, help="only this one; repeat for several")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="the JSON file to write, a .md beside it"
+    )
     arguments = parser.parse_args()
-    torch.manual_seed(arguments.seed)
-    torch.set_num_threads(1)
-    networks, table = build_all(arguments.n, arguments.seed), compare_table(500, arguments.seed)
+    chosen = arguments.space or list(SPACES)
+    networks = check_all(arguments.n, arguments.seed, arguments.jobs, chosen)
     result = {
         "command": " ".join(["python", *sys.argv]),
         "versions": {
@@ -121,14 +191,16 @@ def main() -> int:
             "torch": torch.__version__,
             "ConfigSpace": version("ConfigSpace"),
         },
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, one used, no GPU",
+        "hardware": f"{platform.machine()}, {arguments.jobs} processes of one thread, no GPU",
         "networks": networks,
-        "nas_bench_201_sizes": table,
+        "nas_bench_201_sizes": compare_table(500, arguments.seed),
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"written to {RESULTS.relative_to(Path.cwd()) if RESULTS.is_relative_to(Path.cwd()) else RESULTS}")
-    return 1 if any(row["failures"] for row in networks) or table.get("unequal") else 0
+    arguments.results.parent.mkdir(exist_ok=True)
+    arguments.results.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    arguments.results.with_suffix(".md").write_text(report(result), encoding="utf-8")
+    print(f"written to {arguments.results}")
+    failures = sum(len(row["failures"]) for row in networks)
+    return 1 if failures or result["nas_bench_201_sizes"].get("unequal") else 0
 
 
 if __name__ == "__main__":

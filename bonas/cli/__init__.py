@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_search(commands)
     _add_show(commands)
     _add_best(commands)
+    _add_space(commands)
     return parser
 
 
@@ -103,12 +104,19 @@ def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
     what.add_argument(
         "--data",
         metavar="NAME",
-        help="digits, mnist, fashion-mnist, cifar10, cifar100, or a folder with one sub-folder of "
-        "images per class",
+        help="images: digits, mnist, fashion-mnist, cifar10, cifar100, or a folder with one sub-folder of "
+        "images per class; vectors: digits-vectors, wine, breast-cancer, a .csv file with the label in the "
+        "last column, or an .npz file with X and y",
     )
     what.add_argument("--data-dir", metavar="DIR", help="folder in which the data set's files lie")
     what.add_argument("--download", action="store_true", help="fetch the data set if it is missing")
-    what.add_argument("--space", metavar="NAME", help="chain or nas_bench_201 (default: chain)")
+    what.add_argument(
+        "--space",
+        metavar="NAME",
+        help="chain, mlp, nas_bench_201, darts, nasnet, enas or amoebanet; `bonas space NAME` says what is "
+        "in it (default: chain for images, mlp for vectors)",
+    )
+    _add_macro(what)
     what.add_argument(
         "--max-parameters", type=_positive, metavar="N", help="networks with more are never trained"
     )
@@ -116,14 +124,14 @@ def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--max-macs",
         type=_positive,
         metavar="N",
-        help="multiply-accumulates per image; those with more are never trained",
+        help="multiply-accumulates per example; those with more are never trained",
     )
 
     how = parser.add_argument_group("how to search")
     how.add_argument(
         "--sampler",
         metavar="NAME",
-        help="what proposes networks: forest, random or optuna-tpe (default: forest)",
+        help="what proposes networks: forest, tpe, smac, random or optuna-tpe (default: forest)",
     )
     how.add_argument(
         "--scheduler",
@@ -225,6 +233,60 @@ def _add_best(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser.set_defaults(run=_best)
 
 
+def _add_space(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = commands.add_parser(
+        "space",
+        help="what a space holds: hyperparameters, sizes, drawings",
+        description="Print the hyperparameters of a space, with their ranges, priors and conditions, how "
+        "many networks there are, and the size of one; draw it, write the space as JSON. Without a name: "
+        "the spaces there are.",
+        epilog="Example: bonas space darts --genotype DARTS_V2 --draw darts.svg",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        nargs="?",
+        help="chain, mlp, nas_bench_201, darts, nasnet, enas or amoebanet",
+    )
+    parser.add_argument(
+        "--input-shape",
+        type=_numbers,
+        metavar="C,H,W",
+        help="of one image, or the number of features of one vector (default: 3,32,32; for mlp 64)",
+    )
+    parser.add_argument(
+        "--classes", type=_positive, default=10, metavar="N", help="classes to tell apart (default: 10)"
+    )
+    _add_macro(parser)
+    which = parser.add_argument_group("which networks (default: the hand-written default)")
+    which.add_argument("--sample", type=_positive, metavar="N", help="N drawn at random from the prior")
+    which.add_argument("--seed", type=_seed, metavar="N", help="of --sample (default: 0)")
+    which.add_argument(
+        "--genotype",
+        metavar="NAME",
+        help="a published one, such as DARTS_V2, at its filters and cells unless they are given",
+    )
+    parser.add_argument("--draw", metavar="FILE", help="draw these networks (.svg)")
+    parser.add_argument("--json", metavar="FILE", help="write the whole space, training included, as JSON")
+    parser.set_defaults(run=_space)
+
+
+def _add_macro(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--filters",
+        type=_numbers,
+        metavar="N",
+        help="of a cell space's first stage; several, such as 8,16,32, are searched (default: 16)",
+    )
+    parser.add_argument(
+        "--cells",
+        type=_numbers,
+        metavar="N",
+        help="normal cells of each stage; several are searched (default: 2, for nas_bench_201 5)",
+    )
+
+
 def _add_retrain_epochs(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--retrain-epochs",
@@ -250,6 +312,18 @@ def _best(arguments: argparse.Namespace) -> int:
     from bonas.cli.best import run
 
     return run(arguments)
+
+
+def _space(arguments: argparse.Namespace) -> int:
+    from bonas.cli.space import run
+
+    return run(arguments)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    if not all(part.strip().isdecimal() and int(part) for part in text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be whole numbers from 1 with commas between them")
+    return tuple(int(part) for part in text.split(","))
 
 
 def _positive(text: str) -> int:

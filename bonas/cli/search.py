@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import math
 import shlex
 import time
@@ -21,6 +20,7 @@ from bonas.cli.folder import (
     load_data,
     open_folder,
 )
+from bonas.cli.named_spaces import FOR_IMAGES, FOR_VECTORS, SPACES, known, macro_of, make, suited
 
 if TYPE_CHECKING:
     from bonas.study import Study
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from fidelity.training import TrainOn
     from spaces import Space
 
-SPACES = ("chain", "nas_bench_201")
-SAMPLERS = {"forest": "forest", "random": "random", "optuna-tpe": "optuna"}
+SAMPLERS = {"forest": "forest", "tpe": "tpe", "smac": "smac", "random": "random", "optuna-tpe": "optuna"}
 SCHEDULERS = ("successive-halving", "full")
 DEFAULT_AXES = ["epochs=1:27"]
 DEFAULT_BUDGET = 20.0
@@ -46,13 +45,12 @@ def run(arguments: argparse.Namespace) -> int:
             raise ValueError(
                 f"{option}: needs the retrain that --no-retrain leaves out. Leave one of them out."
             )
-    _known("--space", arguments.space, SPACES)
-    _known("--sampler", arguments.sampler, SAMPLERS)
-    _known("--scheduler", arguments.scheduler, SCHEDULERS)
-    folder, settings = _place(arguments)
+    known("--space", arguments.space, SPACES)
+    known("--sampler", arguments.sampler, SAMPLERS)
+    known("--scheduler", arguments.scheduler, SCHEDULERS)
     if arguments.axis is not None:
         parse_axes(arguments.axis)  # a wrong one is said before the data are read
-    data = load_data(settings, arguments.download)
+    folder, settings, data = _place(arguments)
     check_device(arguments.device)
 
     import bonas
@@ -91,14 +89,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise
 
 
-def _known(option: str, value: str | None, names: Sequence[str] | dict[str, str]) -> None:
-    if value is None or value in names:
-        return
-    near = difflib.get_close_matches(value, names, n=1)
-    hint = f"Did you mean {near[0]}?" if near else f"Known are {', '.join(names)}."
-    raise ValueError(f"{option} {value}: unknown. {hint}")
-
-
 def parse_axes(words: Sequence[str]) -> Axes:
     """The axes that ``--axis`` describes: ``epochs=1:27`` is a range, ``epochs=12,200`` the only values.
 
@@ -112,7 +102,7 @@ def parse_axes(words: Sequence[str]) -> Axes:
     for word in words:
         name, equals, values = word.partition("=")
         # Axes of one's own are for objectives of one's own, which the command line does not have.
-        _known("--axis", name, AXIS_NAMES)
+        known("--axis", name, AXIS_NAMES)
         if name in given:
             raise ValueError(f"--axis {word}: {name} was given before. Give each axis once.")
         try:
@@ -128,22 +118,30 @@ def parse_axes(words: Sequence[str]) -> Axes:
     return Axes(**given)
 
 
-def _place(arguments: argparse.Namespace) -> tuple[StudyFolder, Settings]:
+def _place(arguments: argparse.Namespace) -> tuple[StudyFolder, Settings, Data]:
     """The study's folder and what it is about: stored words where none are given, never others."""
     if arguments.study is None:
         if not arguments.data:
             raise ValueError("--data: missing. Say which data to search on, such as --data digits.")
-        name = f"{Path(arguments.data).name or 'data'}-{arguments.space or 'chain'}"
-        folder = open_folder(str(Path("runs") / name))
+        # Without a name the data say which space it is, unless a search on them was begun already.
+        names = [arguments.space] if arguments.space else [FOR_IMAGES, FOR_VECTORS]
+        folders = {name: _usual_folder(arguments.data, name) for name in names}
+        folder = next((f for f in folders.values() if f.exists), None) or folders[names[0]]
     else:
         folder = open_folder(arguments.study)
     stored = folder.settings() if folder.exists else None
     if stored is None:
         if not arguments.data:
             raise ValueError(f"--data: missing, and {folder.path} holds no search to go on with.")
-        return folder, Settings(
-            arguments.data, arguments.space or "chain", _absolute(arguments.data_dir), arguments.seed or 0
+        settings = Settings(
+            arguments.data, arguments.space or "", _absolute(arguments.data_dir), arguments.seed or 0
         )
+        data = load_data(settings, arguments.download)
+        if not settings.space:
+            settings = replace(settings, space=suited(data.input_shape))
+            if arguments.study is None:
+                folder = _usual_folder(arguments.data, settings.space)
+        return folder, settings, data
     for option in ("data", "space", "seed"):
         was, now = getattr(stored, option), getattr(arguments, option)
         if now is not None and now != was:
@@ -153,7 +151,11 @@ def _place(arguments: argparse.Namespace) -> tuple[StudyFolder, Settings]:
             )
     if arguments.data_dir is not None:
         stored = replace(stored, data_dir=_absolute(arguments.data_dir))
-    return folder, stored
+    return folder, stored, load_data(stored, arguments.download)
+
+
+def _usual_folder(data: str, space: str) -> StudyFolder:
+    return open_folder(str(Path("runs") / f"{Path(data).name or 'data'}-{space}"))
 
 
 def _absolute(path: str | None) -> str | None:
@@ -168,22 +170,19 @@ def _limits(arguments: argparse.Namespace) -> dict[str, Any]:
     return limits
 
 
-def _space(settings: Settings, data: Data, fixed: Sequence[str] | None = None) -> Space:
+def _space(settings: Settings, data: Data, arguments: argparse.Namespace) -> Space:
     """The space to search, less what ``--fix`` fixes and the augmentation a data set is known for."""
-    import spaces
     from fidelity.data import AUGMENTATIONS
 
-    if settings.space == "chain":
-        space = spaces.chain(input_shape=data.input_shape, n_classes=data.n_classes)
-    else:
-        space = spaces.cell(preset="nas_bench_201", input_shape=data.input_shape, n_classes=data.n_classes)
+    space = make(settings.space, data.input_shape, data.n_classes, macro_of(arguments))
     space = space.with_hyperparameters()
+    fixed = arguments.fix or ()
     values: dict[str, Any] = {}
-    if settings.data in AUGMENTATIONS:
+    if settings.data in AUGMENTATIONS and "augmentation" in space.names:
         values["augmentation"] = AUGMENTATIONS[settings.data]
-    given = [_fixed_value(space, word) for word in fixed or ()]
+    given = [_fixed_value(space, word) for word in fixed]
     if len(dict(given)) < len(given):
-        raise ValueError(f"--fix {' '.join(fixed or ())}: fixes one twice. Give each hyperparameter once.")
+        raise ValueError(f"--fix {' '.join(fixed)}: fixes one twice. Give each hyperparameter once.")
     values.update(given)
     return space.fix(values)
 
@@ -193,12 +192,12 @@ def _fixed_value(space: Space, word: str) -> tuple[str, Any]:
     name, equals, text = word.partition("=")
     if not equals or not text:
         raise ValueError(f"--fix {word}: must be NAME=VALUE, such as optimizer=adamw.")
-    _known("--fix", name, space.names)
+    known("--fix", name, space.names)
     hyperparameter = space.configuration_space[name]
     choices = getattr(hyperparameter, "choices", getattr(hyperparameter, "sequence", None))
     if choices is not None:
         legal = {str(choice): choice for choice in choices}
-        _known(f"--fix {name}", text, list(legal))
+        known(f"--fix {name}", text, list(legal))
         value = legal[text]
         return name, value.item() if hasattr(value, "item") else value
     try:
@@ -226,7 +225,7 @@ def _plan(
     from bonas.leaderboard import format_seconds
     from fidelity import pace
 
-    space = _space(settings, data, arguments.fix)
+    space = _space(settings, data, arguments)
     macs = space.count(space.default).macs
     network = space.build(space.default)
     import torch
@@ -238,7 +237,7 @@ def _plan(
     timed = pace.plan(measured, len(data.train), len(data.val), timeout, arguments.jobs)
     constraints.setdefault("macs", round(timed.max_macs))
     print(
-        f"Plan     {round(1 / measured.seconds_per_image):,} images a second here with {measured.threads} "
+        f"Plan     {round(1 / measured.seconds_per_image):,} examples a second here with {measured.threads} "
         f"thread{'s' * (measured.threads > 1)} for the hand-written default\n"
         f"         {format_seconds(timeout)}: a full evaluation trains {timed.axes.full.epochs} epochs, "
         f"{format_seconds(timed.seconds)} for that default; networks up to "
@@ -270,7 +269,7 @@ def _open(
             scheduler = None
     if not folder.exists:
         axes = axes or parse_axes(DEFAULT_AXES)
-        space = _space(settings, data, arguments.fix)  # a wrong --fix leaves no folder behind
+        space = _space(settings, data, arguments)  # a wrong --fix leaves no folder behind
         folder.write(settings)
         study: Study = bonas.create_study(
             space=space,
@@ -290,13 +289,14 @@ def _open(
     expects = (study.space.input_shape, study.space.n_classes)
     if expects != (data.input_shape, data.n_classes):
         raise ValueError(
-            f"--data {settings.data}: images of shape {data.input_shape} in {data.n_classes} classes, but "
+            f"--data {settings.data}: inputs of shape {data.input_shape} in {data.n_classes} classes, but "
             f"the search in {folder.path} is for {expects[0]} in {expects[1]}. Name another --study folder."
         )
-    if arguments.fix is not None and _space(settings, data, arguments.fix) != study.space:
+    given = [option for option in ("fix", "filters", "cells") if getattr(arguments, option) is not None]
+    if given and _space(settings, data, arguments) != study.space:
         raise ValueError(
-            f"--fix {' '.join(arguments.fix)}: the search in {folder.path} is over another space. "
-            "Leave it out to go on, or name another --study folder."
+            f"{', '.join('--' + option for option in given)}: the search in {folder.path} is over another "
+            "space. Leave out what makes it another one to go on, or name another --study folder."
         )
     typed = (
         (_typed_axes(study.axes), "" if axes is None else _typed_axes(axes)),
@@ -327,21 +327,23 @@ def _typed_constraints(constraints: Mapping[str, float]) -> str:
 
 
 def _describe(data: Data) -> str:
-    c, h, w = data.input_shape
     counts = ", ".join(f"{len(getattr(data, part)):,} {part}" for part in ("train", "val", "test"))
-    images = f"images of {h}×{w} pixels, {c} channel{'s' * (c > 1)}, {data.n_classes} classes"
-    return f"Data     {data.name}: {images}; {counts}"
+    if len(data.input_shape) == 3:
+        c, h, w = data.input_shape
+        inputs = f"images of {h}×{w} pixels, {c} channel{'s' * (c > 1)}"
+    else:
+        inputs = f"vectors of {data.input_shape[0]} features"
+    return f"Data     {data.name}: {inputs}, {data.n_classes} classes; {counts}"
 
 
 def _opening(study: Study, folder: StudyFolder, going_on: bool) -> str:
     from bonas.leaderboard import states
 
     names = study.space.names
-    augmentation = study.space.default.get("augmentation")
-    fixed = len(getattr(study.space.configuration_space["augmentation"], "choices", ())) == 0
     space = f"Space    {len(names)} hyperparameters of architecture and training"
-    if fixed:
-        space += f", augmentation {augmentation}"
+    # Fixed because the data set is known to want it, so nobody asked for it.
+    if "augmentation" in names and not hasattr(study.space.configuration_space["augmentation"], "choices"):
+        space += f", augmentation {study.space.default['augmentation']}"
     verb = f"going on with {states(study)}" if going_on else "new"
     return f"{space}\nStudy    {folder.path} ({verb})"
 
@@ -376,7 +378,8 @@ def _baseline(objective: TrainOn, seconds: float) -> tuple[str, float, int, str]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     made = train_baseline(objective.data, seconds, device=device)
     how = f"{format_seconds(made.seconds)}, {made.epochs} epochs"
-    return "three convolutions written by hand", made.test_accuracy, made.parameters, how
+    layers = "three convolutions" if len(objective.data.input_shape) == 3 else "two hidden layers"
+    return f"{layers} written by hand", made.test_accuracy, made.parameters, how
 
 
 def _share_no_more(study: Study, objective: TrainOn, params: dict[str, Any]) -> None:

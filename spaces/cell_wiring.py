@@ -16,6 +16,11 @@ from spaces.presets import Design
 INPUTS = (0, 1)
 """The states that are a cell's inputs: the cell before the previous one, and the previous one."""
 
+# Nodes of a cell's canonical graph, none of which cares for the order of its inputs.
+_UNORDERED = frozenset(
+    ("sum", "join", "outputs", *(f"{op}/{stride}" for op in OPERATIONS for stride in (1, 2)))
+)
+
 _MAIN = ("sep_conv_3x3", "conv_3x3", "sep_conv_5x5")
 _SIDE = ("skip_connect", "avg_pool_3x3", "max_pool_3x3")
 
@@ -95,24 +100,23 @@ class Live:
         """Equal for cells that differ in the names and order of blocks, inputs and outputs only."""
         if not self.outputs:
             return "nothing"
+        # A state is a bag of terms. Identities pass them on, so there are no sums of sums.
         sketch = Sketch()
-        states = {i: sketch.add(f"input{i}", f"input{i}", INPUT) for i in INPUTS}
-        for (block, edges), strides in zip(self.blocks(), _grouped(self, reduction), strict=True):
-            terms = []
-            for edge, stride in zip(edges, strides, strict=True):
-                source = states[edge.source]
-                identity = edge.op == "skip_connect" and stride == 1
-                terms.append(source if identity else sketch.add(edge.name, edge.op, source, stride=stride))
-            name = f"block{block}"
-            if self.combine[block - 2] == "concat":
-                joined = sketch.add(f"{name}_all", "concat", *terms)
-                states[block] = sketch.add(name, "Conv2d", joined)
-            else:
-                states[block] = sketch.add(name, "add", *terms)
-        sketch.add("outputs", "concat", *(states[state] for state in self.outputs))
+        states = {i: [sketch.add(f"input{i}", f"input{i}", INPUT)] for i in INPUTS}
+        for block, edges in self.blocks():
+            concat = self.combine[block - 2] == "concat"
+            found: list[str] = []
+            for edge in edges:
+                terms = states[edge.source]
+                stride = 2 if reduction and edge.source in INPUTS else 1
+                if edge.op != "skip_connect" or stride > 1:
+                    terms = [sketch.add(edge.name, f"{edge.op}/{stride}", *terms)]
+                found += [_one(sketch, edge.name, terms)] if concat else terms
+            states[block] = [sketch.add(f"block{block}", "join", *found)] if concat else found
+        outputs = [_one(sketch, f"sum{state}", states[state]) for state in self.outputs]
+        sketch.add("outputs", "outputs", *outputs)
         # All that reads a cell begins with weights for each of its channels, so their order is free.
-        sketch.add("reader", "Conv2d", "outputs")
-        return canonical(sketch.graph())
+        return canonical(sketch.graph(), _UNORDERED)
 
     def features(self, operations: Sequence[str]) -> list[float]:
         """Operations, output states, concatenations, paths (log), depth (most, mean), inputs it reads."""
@@ -140,9 +144,9 @@ def n_features(operations: Sequence[str]) -> int:
     return sum(op != "none" for op in operations) + 7
 
 
-def _grouped(live: Live, reduction: bool) -> list[list[int]]:
-    strides = iter(live.strides(reduction))
-    return [[next(strides) for _ in edges] for _, edges in live.blocks()]
+def _one(sketch: Sketch, name: str, terms: Sequence[str]) -> str:
+    """The sum of some terms as one node."""
+    return terms[0] if len(terms) == 1 else sketch.add(f"{name}_sum", "sum", *terms)
 
 
 # Hyperparameters -----------------------------------------------------------------------------

@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from spaces.cells import cell
     from spaces.chains import chain
     from spaces.counting import Count
+    from spaces.genotypes import GENOTYPES
     from spaces.hyperparameters import default_hyperparameters
     from spaces.mlps import chain_mlp
     from spaces.skips import Skips
     from spaces.space import Space
 
-__all__ = ["Count", "Skips", "Space", "cell", "chain", "chain_mlp", "default_hyperparameters"]
+__all__ = ["GENOTYPES", "Count", "Skips", "Space", "cell", "chain", "chain_mlp", "default_hyperparameters"]
 
 _HOME = {
+    "GENOTYPES": "spaces.genotypes",
     "Count": "spaces.counting",
     "Skips": "spaces.skips",
     "Space": "spaces.space",

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from spaces.chains import Chain
 from spaces.configspace import Description, describe, draw_column, extended, random_state, restore
 from spaces.counting import Count
 from spaces.fixing import fixed, with_defaults
-from spaces.mlps import Mlp
-from spaces.nas_bench_201 import NasBench201
 from spaces.table import Codes, Table
 
 if TYPE_CHECKING:
@@ -24,22 +22,34 @@ if TYPE_CHECKING:
     from torch import nn
 
     from spaces.architecture import Architecture
+    from spaces.drawing import Picture
 
 VERSION = 1
 """Of the JSON that :meth:`Space.to_dict` writes."""
 
-# The only kinds of architecture a file can name.
-ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = {
-    family.kind: family for family in (Chain, Mlp, NasBench201)
+# The only kinds of architecture a file can name, and where each is; imported when one is needed.
+ARCHITECTURES: Mapping[str, tuple[str, str]] = {
+    "chain": ("spaces.chains", "Chain"),
+    "mlp": ("spaces.mlps", "Mlp"),
+    "cell": ("spaces.cells", "Cell"),
+    "nas_bench_201": ("spaces.nas_bench_201", "NasBench201"),
 }
+
+
+@runtime_checkable
+class InBatches(Protocol):
+    """An architecture that computes the features of several configurations faster together."""
+
+    def features_many(self, configurations: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+        """As :meth:`Architecture.features` for each, shape (n, k)."""
 
 
 class Space:
     """What a study searches: configurations, and the network each of them describes.
 
     ``params`` below is a configuration as a plain dictionary: active hyperparameters only, plain
-    values. :func:`spaces.chain` and :func:`spaces.cell` make spaces of bonas's own; this constructor
-    makes one of yours::
+    values. :func:`spaces.chain`, :func:`spaces.chain_mlp` and :func:`spaces.cell` make spaces of bonas's
+    own; this constructor makes one of yours::
 
         space = Space(ConfigurationSpace({"units": (8, 256)}), build=lambda params, width, depth: MLP(params))
 
@@ -66,7 +76,8 @@ class Space:
         for name, function in functions.items():
             if function is not None and not callable(function):
                 raise ValueError(f"{name}={function!r}: must be a function, or None.")
-        self._functions = {n: f for n, f in functions.items() if f is not None}
+        # Of "with_features" a tuple of functions.
+        self._functions: dict[str, Any] = {n: f for n, f in functions.items() if f is not None}
         self._architecture: Architecture | None = None
         self.missing: tuple[str, ...] = ()
         """Functions the stored space had and that must be passed again; using one of them raises."""
@@ -79,7 +90,7 @@ class Space:
 
     @staticmethod
     def _made(
-        functions: Mapping[str, Callable[..., Any]],
+        functions: Mapping[str, Any],
         architecture: Architecture | None,
         missing: tuple[str, ...],
         description: Description,
@@ -155,7 +166,7 @@ class Space:
         """
         if n < 0:
             raise ValueError(f"n={n}: must not be negative.")
-        return self._table.decode(self._table.sample(n, self._draw(rng)))
+        return self._table.decode(self._table.sample(n, self._draw(rng), rng))
 
     def enumerate(self) -> Iterator[dict[str, Any]]:
         """All params of a finite space, one by one.
@@ -267,30 +278,74 @@ class Space:
             if not isinstance(count, Count):
                 raise ValueError(f"count returned {count!r}: must be a spaces.Count(parameters, macs).")
             return count
-        raise ValueError("count: this space has no such function. Pass Space(..., count=function).")
+        raise ValueError(
+            "count: this space has no such function. Pass Space(..., count=function), one that returns "
+            "spaces.Count(parameters, macs)."
+        )
 
     def features(self, params: Mapping[str, Any]) -> NDArray[np.float64]:
         """Structural features of the network for a surrogate: finite, shape (k,); empty if none are known."""
-        if self._architecture:
-            return self._architecture.features(params)
-        function = self._function("features")
-        if function is None:
-            return np.empty(0)
-        features = np.asarray(function(dict(params)), dtype=np.float64)
-        if features.ndim != 1 or not np.isfinite(features).all():
-            raise ValueError(f"features returned {features!r}: must be a 1-D array of finite numbers.")
-        return features
+        return self.features_many([params])[0]
 
     def features_many(self, configurations: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
         """:meth:`features` of several configurations; shape (n, k)."""
         if not configurations:
             return np.empty((0, 0))
-        return np.stack([self.features(params) for params in configurations])
+        parts = [self._own_features(configurations)]
+        for function in self._function("with_features") or ():
+            parts.append(_columns("with_features", function, configurations))
+        return np.concatenate(parts, axis=1)
+
+    def _own_features(self, configurations: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+        architecture = self._architecture
+        if architecture is None:
+            function = self._function("features")
+            if function is None:
+                return np.empty((len(configurations), 0))
+            return _columns("features", function, configurations)
+        if isinstance(architecture, InBatches):
+            return architecture.features_many(configurations)
+        return np.stack([architecture.features(params) for params in configurations])
+
+    def with_features(self, function: Callable[[Mapping[str, Any]], Any]) -> Space:
+        """The space with further columns behind its features, such as a zero-cost proxy's.
+
+        ::
+
+            space = space.with_features(lambda params: [gradient_norm(space.build(params))])
+
+        The function is called for every candidate a surrogate scores, some hundreds at every ask; a slow
+        one should remember what it has computed, by ``space.key(params)``.
+
+        Args:
+            function: ``function(params)`` returns a 1-D array of finite numbers, always as many.
+
+        Raises:
+            ValueError: if the function cannot be called.
+        """
+        if not callable(function):
+            raise ValueError(f"with_features: function={function!r}: must be a function of params.")
+        functions = {
+            **self._functions,
+            "with_features": (*self._functions.get("with_features", ()), function),
+        }
+        missing = tuple(name for name in self.missing if name != "with_features")
+        return Space._made(functions, self._architecture, missing, self._description, self._hyperparameters)
+
+    def pictures(self, params: Mapping[str, Any]) -> dict[str, Picture]:
+        """Boxes and arrows of every part of the network worth a drawing, by name: cells, the network.
+
+        A space of your own has one part, the list of its hyperparameters.
+        """
+        from spaces.drawing import Box, Picture
+
+        if self._architecture:
+            return dict(self._architecture.pictures(self.validate(params)))
+        boxes = tuple(Box(name, str(value)) for name, value in params.items())
+        return {"configuration": Picture(boxes, ())}
 
     def draw(self, params: Mapping[str, Any], part: str | None = None) -> str:
         """A drawing of the network as one SVG document, legible on light and dark pages.
-
-        A space of your own is drawn as a list of its hyperparameters.
 
         Args:
             params: canonical params.
@@ -299,13 +354,9 @@ class Space:
         Raises:
             ValueError: if the network has no such part.
         """
-        from spaces.drawing import Box, Picture, svg
+        from spaces.drawing import svg
 
-        if self._architecture:
-            pictures = dict(self._architecture.pictures(self.validate(params)))
-        else:
-            boxes = tuple(Box(name, str(value)) for name, value in params.items())
-            pictures = {"configuration": Picture(boxes, ())}
+        pictures = self.pictures(params)
         if part is None:
             return svg(pictures)
         if part not in pictures:
@@ -324,7 +375,7 @@ class Space:
 
         if not self._architecture:
             raise ValueError(
-                "source: only spaces.chain and spaces.cell can be written out as code. "
+                "source: only bonas's own networks can be written out as code. "
                 "Keep the file of your build function beside the weights."
             )
         params = self.validate(params)
@@ -332,7 +383,7 @@ class Space:
         title = f"Found by bonas in a {self._architecture.kind} space.\n\nConfiguration: {settings}."
         return source_code(self._architecture.graph(params, width, depth), title)
 
-    def _function(self, name: str) -> Callable[..., Any] | None:
+    def _function(self, name: str) -> Any:
         if name in self.missing:
             raise ValueError(
                 f"{name}: this space was restored from a file, and functions are never stored. "
@@ -370,7 +421,8 @@ class Space:
 
         Args:
             hyperparameters: ConfigSpace hyperparameters, conditions and forbidden clauses; None for
-                :func:`spaces.default_hyperparameters`.
+                :func:`spaces.default_hyperparameters`, with those the networks read and, for images,
+                those that need images.
 
         Raises:
             ValueError: if a name exists already, or something is not a part of a ConfigSpace space.
@@ -383,7 +435,13 @@ class Space:
             raise ValueError(
                 f"hyperparameters={hyperparameters!r}: must be a list of parts of a ConfigSpace."
             )
-        added = default_hyperparameters() if hyperparameters is None else list(hyperparameters)
+        if hyperparameters is not None:
+            added = list(hyperparameters)
+        elif self._architecture is None:
+            added = default_hyperparameters()
+        else:
+            images = len(self._architecture.input_shape) == 3
+            added = default_hyperparameters(self._architecture.reads, images)
         description = extended(self._description, added)
         names = [h["name"] for h in description["hyperparameters"] if h["name"] not in self._table.column]
         return self._with(description, (*self._hyperparameters, *names))
@@ -431,10 +489,12 @@ class Space:
             kind = settings.pop("kind", None)
             if kind not in ARCHITECTURES:
                 raise ValueError(
-                    f"architecture {kind!r}: is not known. This bonas has {list(ARCHITECTURES)}."
+                    f"architecture {kind!r}: is not known, this bonas has {list(ARCHITECTURES)}. "
+                    "Upgrade bonas if a newer one wrote the space."
                 )
+            module, name = ARCHITECTURES[kind]
             try:
-                architecture = ARCHITECTURES[kind](**settings)
+                architecture = getattr(importlib.import_module(module), name)(**settings)
             except TypeError as error:
                 raise ValueError(f"{kind} cannot be restored: {error}. Was the file edited?") from error
         description = data["configuration_space"]
@@ -444,3 +504,25 @@ class Space:
 def _text(params: Mapping[str, Any]) -> str:
     text = json.dumps(params, sort_keys=True, separators=(",", ":"), default=repr)
     return text if len(text) <= 200 else hashlib.sha256(text.encode()).hexdigest()
+
+
+def _columns(
+    name: str, function: Callable[..., Any], configurations: Sequence[Mapping[str, Any]]
+) -> NDArray[np.float64]:
+    """What a user's function of params says of each configuration, shape (n, k).
+
+    Raises:
+        ValueError: if it is not a 1-D array of finite numbers, of one length.
+    """
+    rows = []
+    for params in configurations:
+        row = np.asarray(function(dict(params)), dtype=np.float64)
+        if row.ndim != 1 or not np.isfinite(row).all():
+            raise ValueError(f"{name} returned {row!r}: must be a 1-D array of finite numbers.")
+        if rows and len(row) != len(rows[0]):
+            raise ValueError(
+                f"{name} returned {len(rows[0])} numbers for one configuration and {len(row)} for another: "
+                "must be as many for all. Give what is absent a number too, such as 0."
+            )
+        rows.append(row)
+    return np.stack(rows)

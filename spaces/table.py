@@ -34,6 +34,11 @@ _KINDS: Mapping[str, Kind] = {
     "beta_float": "float",
 }
 
+# Of a component's hyperparameters that are listed rather than drawn until they are allowed.
+_MOST_COMBINATIONS = 10_000
+# Configurations at once, while looking for allowed ones.
+_MOST_DRAWN = 100_000
+
 
 @dataclass(frozen=True, slots=True)
 class Domain:
@@ -134,6 +139,26 @@ class Domain:
         return np.where(same, code + step, codes)
 
 
+@dataclass(frozen=True, slots=True)
+class Component:
+    """Hyperparameters that forbidden clauses tie together, with all that decides whether they are active.
+
+    Under the prior, components are independent of each other and of everything else, so each can be
+    drawn again on its own.
+    """
+
+    columns: tuple[int, ...]
+    clauses: tuple[Predicate, ...]
+    shown: str
+
+    def allowed(self, table: Codes) -> Mask:
+        """Which rows violate none of the component's clauses; shape (n,)."""
+        allowed = np.ones(len(table), dtype=np.bool_)
+        for clause in self.clauses:
+            allowed &= ~clause(table)
+        return allowed
+
+
 class Table:
     """All hyperparameters, conditions and forbidden clauses of one described space.
 
@@ -154,6 +179,10 @@ class Table:
         self.forbidden = [(self._clause(item), _shown(item)) for item in description["forbiddens"]]
         self.order = _topological(parents)
         self._conditional = [i for i in self.order if i in self.conditions]
+        names = [_clause_names(item) for item in description["forbiddens"]]
+        self._components = self._tied([{self.column[n] for n in each} for each in names], parents)
+        self._weights = [_weights(item) for item in description["hyperparameters"]]
+        self._combinations: dict[Component, Codes | None] = {}
 
     # Conditions and clauses ------------------------------------------------------------------
 
@@ -235,24 +264,31 @@ class Table:
         rows: list[dict[str, Any]] = [{} for _ in range(len(table))]
         for column, domain in enumerate(self.domains):
             codes = table[:, column]
-            for i in np.flatnonzero(~np.isnan(codes)).tolist():
-                rows[i][domain.name] = domain.value(codes[i])
+            active = np.flatnonzero(~np.isnan(codes))
+            values: list[Any] = codes[active].tolist()
+            if domain.choices:
+                values = [domain.choices[int(code)] for code in values]
+            elif domain.kind == "integer":
+                values = [int(code) for code in values]
+            name = domain.name
+            for i, value in zip(active.tolist(), values, strict=True):
+                rows[i][name] = value
         return rows
 
     def codes(self, configurations: Sequence[Mapping[str, Any]]) -> Codes:
         """Canonical params as a table of codes; the inverse of :meth:`decode`."""
-        table = np.full((len(configurations), len(self.domains)), np.nan)
+        table = np.empty((len(configurations), len(self.domains)))
+        nan = math.nan
         for column, domain in enumerate(self.domains):
             name = domain.name
-            if domain.choices:
-                positions = {_tagged(c): float(i) for i, c in enumerate(domain.choices)}
-                for i, params in enumerate(configurations):
-                    if name in params:
-                        table[i, column] = positions[_tagged(params[name])]
+            if not domain.choices:
+                table[:, column] = [params.get(name, nan) for params in configurations]
+            elif all(type(choice) is str for choice in domain.choices):
+                positions = {choice: i for i, choice in enumerate(domain.choices)}
+                table[:, column] = [positions[p[name]] if name in p else nan for p in configurations]
             else:
-                for i, params in enumerate(configurations):
-                    if name in params:
-                        table[i, column] = params[name]
+                positions = {_tagged(choice): i for i, choice in enumerate(domain.choices)}
+                table[:, column] = [positions[_tagged(p[name])] if name in p else nan for p in configurations]
         return table
 
     def validate(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -301,28 +337,120 @@ class Table:
 
     # Sampling, mutation, enumeration ---------------------------------------------------------
 
-    def sample(self, n: int, draw: Callable[[int], Codes]) -> Codes:
-        """``n`` allowed rows from ``draw(m)``, a table of m independent draws from all priors.
+    def sample(self, n: int, draw: Callable[[int], Codes], rng: np.random.Generator) -> Codes:
+        """``n`` allowed rows; the distribution is exactly the prior, given that no clause is violated.
+
+        Each component of clauses is drawn for itself: from the list of its allowed combinations where
+        there are few enough and the prior of each is known, else again until it is allowed.
+
+        Args:
+            n: how many.
+            draw: ``draw(m)`` is a table of m independent draws from all priors.
+            rng: for choices among combinations.
 
         Raises:
-            ValueError: if the forbidden clauses leave next to nothing.
+            ValueError: if no configuration, or next to none, satisfies the clauses.
         """
-        found = [np.empty((0, len(self.domains)))]
-        missing, tried, size = n, 0, n
-        while missing > 0:
-            table = self.deactivate(draw(size))
-            table = table[self.allowed(table)][:missing]
-            tried += size
-            missing -= len(table)
-            found.append(table)
-            accepted = n - missing
-            if tried >= 100_000 and accepted / tried < 1e-4:
-                raise ValueError(
-                    f"the forbidden clauses left {accepted} of {tried} samples: too few to search. "
-                    "Say what is allowed with conditions or narrower choices."
-                )
-            size = min(100_000, max(64, int(1.3 * missing * tried / max(accepted, 1))))
-        return np.concatenate(found)
+        table = draw(n)
+        active = self.deactivate(table.copy())
+        left: dict[Component, NDArray[np.intp]] = {}  # rows still to be drawn again
+        for component in self._components if n else ():
+            combinations = self.combinations(component)
+            chances = None if combinations is None else self._chances(component, combinations)
+            if combinations is not None and chances is not None:
+                chosen = rng.choice(len(combinations), size=n, p=chances)
+                table[:, list(component.columns)] = combinations[chosen]
+            else:
+                left[component] = np.flatnonzero(~component.allowed(active))
+        size = max(n, 64)
+        while any(len(rows) for rows in left.values()):
+            fresh = draw(size)
+            active = self.deactivate(fresh.copy())
+            size = 64
+            for component, rows in left.items():
+                allowed = np.flatnonzero(component.allowed(active))
+                if len(fresh) >= _MOST_DRAWN and len(allowed) < 5 and len(rows):
+                    raise ValueError(
+                        f"the forbidden clauses {component.shown} left {len(allowed)} of {len(fresh)} "
+                        "samples: too few to search. Say what is allowed with conditions or narrower choices."
+                    )
+                good, columns = allowed[: len(rows)], list(component.columns)
+                table[np.ix_(rows[: len(good)], columns)] = fresh[np.ix_(good, columns)]
+                left[component] = rows[len(good) :]
+                # As many as will do at the rate seen here, and a few more.
+                more = 1.3 * len(left[component]) * len(fresh) / max(len(allowed), 1)
+                size = min(_MOST_DRAWN, max(size, int(more)))
+        return self.deactivate(table)
+
+    def combinations(self, component: Component) -> Codes | None:
+        """All allowed values of a component's hyperparameters, inactive ones at every value.
+
+        Returns:
+            shape (k, number of columns); None if there are too many to list.
+
+        Raises:
+            ValueError: if there are none.
+        """
+        if component not in self._combinations:
+            domains = [self.domains[i] for i in component.columns]
+            found = None
+            if math.prod(d.size for d in domains) <= _MOST_COMBINATIONS:
+                values = [np.arange(d.low, d.high + 1) for d in domains]
+                grid = np.stack([g.ravel() for g in np.meshgrid(*values, indexing="ij")], axis=1)
+                table = np.full((len(grid), len(self.domains)), np.nan)
+                table[:, component.columns] = grid
+                found = grid[component.allowed(self._deactivated(table, component))]
+                if not len(found):
+                    names = ", ".join(d.name for d in domains)
+                    raise ValueError(
+                        f"no configuration is left: whatever {names} are, they are forbidden by "
+                        f"{component.shown}. Remove a clause, or fix other values."
+                    )
+            self._combinations[component] = found
+        return self._combinations[component]
+
+    def _deactivated(self, table: Codes, component: Component) -> Codes:
+        """As :meth:`deactivate`, but only the component's columns are known."""
+        for child in self._conditional:
+            if child in component.columns:
+                table[~self.conditions[child](table), child] = np.nan
+        return table
+
+    def _chances(self, component: Component, combinations: Codes) -> NDArray[np.float64] | None:
+        """The prior of each combination, given the clauses; None where a hyperparameter's is not known."""
+        chances = np.ones(len(combinations))
+        for i, column in enumerate(component.columns):
+            weights = self._weights[column]
+            if weights is None:
+                return None
+            chances *= weights[(combinations[:, i] - self.domains[column].low).astype(np.intp)]
+        if not chances.any():
+            raise ValueError(
+                f"the priors give no chance to what {component.shown} leaves allowed. Raise the weights of "
+                "some of it, or remove a clause."
+            )
+        return chances / chances.sum()
+
+    def _tied(self, clauses: Sequence[set[int]], parents: Mapping[int, set[int]]) -> tuple[Component, ...]:
+        """The components, from the columns of each clause and the parents of each column."""
+        groups: list[tuple[set[int], list[int]]] = []
+        for number, named in enumerate(clauses):
+            columns, new = set(named), set(named)
+            while new := set().union(*(parents[i] for i in new)) - columns:
+                columns |= new
+            numbers = [number]
+            for group in [g for g in groups if g[0] & columns]:
+                groups.remove(group)
+                columns, numbers = columns | group[0], group[1] + numbers
+            groups.append((columns, numbers))
+        return tuple(
+            Component(
+                tuple(sorted(columns)),
+                tuple(self.forbidden[i][0] for i in numbers),
+                "; ".join(self.forbidden[i][1] for i in numbers),
+            )
+            for columns, numbers in groups
+        )
 
     def neighbours(self, row: Codes, n: int, rng: np.random.Generator, draw: Callable[[int], Codes]) -> Codes:
         """Up to ``n`` allowed rows that differ from ``row`` (shape (p,)) in one active hyperparameter.
@@ -369,22 +497,41 @@ class Table:
         yield from below(0)
 
     def default(self) -> dict[str, Any]:
-        """Every active hyperparameter at its default; where that is forbidden, something near and allowed."""
+        """Every active hyperparameter at its default; where that is forbidden, something near and allowed.
+
+        Raises:
+            ValueError: if no configuration, or next to none, satisfies the clauses.
+        """
         defaults = np.array([[d.default for d in self.domains]])
-        wanted = self.deactivate(defaults.copy())
-        if not self.allowed(wanted)[0]:
-            rng = np.random.default_rng(0)
+        for component in self._components:
+            if component.allowed(self.deactivate(defaults.copy()))[0]:
+                continue
+            columns = list(component.columns)
+            near = self.combinations(component)
+            if near is None:
+                near = self._near_default(component, defaults)
+            wanted = defaults[0, columns]
+            spans = np.array([max(d.high - d.low, 1e-12) for d in (self.domains[i] for i in columns)])
+            # As many values as possible at their defaults, then numbers as near to them as possible.
+            apart = (near != wanted).sum(axis=1) + 1e-3 * (np.abs(near - wanted) / spans).sum(axis=1)
+            defaults[0, columns] = near[int(apart.argmin())]
+        return self.decode(self.deactivate(defaults))[0]
 
-            def draw(n: int) -> Codes:
-                # Half of the values stay at their defaults, so that what comes out is near them.
-                unit = rng.random((n, len(self.domains)))
-                drawn = np.stack([d.from_unit(unit[:, i]) for i, d in enumerate(self.domains)], axis=1)
-                return np.where(rng.random(drawn.shape) < 0.5, defaults, drawn)
-
-            table = self.sample(256, draw)
-            same = (table == wanted) | (np.isnan(table) & np.isnan(wanted))
-            wanted = table[[int(same.sum(axis=1).argmax())]]
-        return self.decode(wanted)[0]
+    def _near_default(self, component: Component, defaults: Codes) -> Codes:
+        """Some allowed values of a component's hyperparameters, shape (k, columns), many of them defaults."""
+        rng = np.random.default_rng(0)
+        for _ in range(50):
+            table = np.repeat(defaults, 4096, axis=0)
+            for i in component.columns:
+                drawn = self.domains[i].from_unit(rng.random(len(table)))
+                table[:, i] = np.where(rng.random(len(table)) < 0.5, table[:, i], drawn)
+            good = component.allowed(self.deactivate(table.copy()))
+            if good.any():
+                return table[good][:, list(component.columns)]
+        raise ValueError(
+            f"the forbidden clauses {component.shown} leave next to nothing: too few to search. "
+            "Say what is allowed with conditions or narrower choices."
+        )
 
     @property
     def size(self) -> float:
@@ -444,6 +591,22 @@ def _parents(item: Mapping[str, Any]) -> set[str]:
     return {item["parent"]}
 
 
+def _clause_names(item: Mapping[str, Any]) -> set[str]:
+    """The hyperparameters a forbidden clause asks about."""
+    if "clauses" in item:
+        return set().union(*(_clause_names(part) for part in item["clauses"]))
+    return {item["left"], item["right"]} if "left" in item else {item["name"]}
+
+
+def _weights(item: Mapping[str, Any]) -> NDArray[np.float64] | None:
+    """The prior of each value, up to a factor; None where it is not one of a few plain numbers."""
+    domain = Domain.from_description(item)
+    if domain.kind == "categorical" and item.get("weights") is not None:
+        return np.asarray(item["weights"], dtype=np.float64)
+    plain = bool(domain.choices) or (item["type"] == "uniform_int" and not domain.log)
+    return np.ones(int(domain.size)) if plain and domain.size <= _MOST_COMBINATIONS else None
+
+
 def _shown(item: Mapping[str, Any]) -> str:
     signs = {"EQUALS": "=", "IN": "in", "LT": "<", "LE": "<=", "GT": ">", "GE": ">=", "EQ": "="}
     kind = item["type"]
@@ -473,5 +636,6 @@ def _hashable(value: Any) -> Any:
 
 
 def _tagged(value: Any) -> Any:
+    """A dictionary key for a value; True and 1 would be one."""
     value = _hashable(value)
     return (value,) if isinstance(value, bool) else value

@@ -59,10 +59,17 @@ def own_space() -> Space:
     )
 
 
+OPERATIONS = ["conv", "separable", "dilated", "inverted", "max_pool", "avg_pool", "identity"]
 SPACES = {
     "chain": lambda: spaces.chain((3, 28, 28), 10),
-    "chain with skips": lambda: spaces.chain(
-        (3, 8, 8), 10, skip_connections=True, operations=["conv", "identity", "separable", "avg_pool"]
+    "chain with skips, all operations, rectangles": lambda: spaces.chain(
+        (3, 9, 8),
+        10,
+        operations=OPERATIONS,
+        kernels=[3, (1, 5)],
+        strides=[1, (2, 1)],
+        normalisations=["batch", "group", "none"],
+        skip_connections=True,
     ),
     "chain with hyperparameters": lambda: spaces.chain((3, 28, 28), 10).with_hyperparameters(),
     "chain fixed": lambda: (
@@ -70,11 +77,20 @@ SPACES = {
         .with_hyperparameters()
         .fix({"n_layers": 4, "layer1_op": "max_pool", "optimizer": "sgd", "skip3_0": True})
     ),
-    "cell": lambda: spaces.cell(filters=4, cells=1),
-    "cell fixed, hyperparameters": lambda: (
-        spaces.cell(filters=4, cells=2)
+    "mlp": lambda: spaces.chain_mlp(20, 10),
+    "mlp with hyperparameters": lambda: spaces.chain_mlp(20, 10).with_hyperparameters(),
+    "nas_bench_201": lambda: spaces.cell("nas_bench_201", filters=4, cells=1),
+    "nas_bench_201 fixed, hyperparameters": lambda: (
+        spaces.cell("nas_bench_201", filters=4, cells=2)
         .fix({"edge5": "none"})
         .with_hyperparameters([ConfigSpace.Float("lr", (1e-4, 1e-1), log=True)])
+    ),
+    "darts": lambda: spaces.cell("darts", filters=4, cells=1, reductions=1).with_hyperparameters(),
+    "nasnet": lambda: spaces.cell("nasnet", filters=4, cells=1, reductions=1),
+    "enas, macro searched": lambda: spaces.cell("enas", filters=(4, 8), cells=(1, 2), reductions=(0, 1)),
+    "amoebanet": lambda: spaces.cell("amoebanet", filters=4, cells=1, reductions=1),
+    "cell of one's own": lambda: spaces.cell(
+        None, blocks=2, operations=["sep_conv_3x3", "skip_connect"], filters=4, cells=1, reductions=1
     ),
     "own": own_space,
 }
@@ -161,6 +177,17 @@ class TestConfigurations:
         assert features.shape[1] > 0
         assert np.isfinite(features).all()
 
+    def test_features_in_batches_are_the_same(self, space: Space, rng: np.random.Generator) -> None:
+        samples = space.sample(20, rng)
+        one_by_one = np.stack([space.features(params) for params in samples])
+        assert np.array_equal(space.features_many(samples), one_by_one)
+
+    def test_training_decides_no_structural_feature(self, space: Space) -> None:
+        wide = space.with_hyperparameters([ConfigSpace.Float("decay", (0.0, 1.0))])
+        a, b = (wide.default | {"decay": decay} for decay in (0.1, 0.9))
+        assert np.array_equal(wide.features(a), wide.features(b))
+        assert wide.key(a) != wide.key(b)
+
     def test_size_bounds_the_enumeration(self, space: Space) -> None:
         if math.isfinite(space.size) and space.size < 1e5:
             assert 0 < sum(1 for _ in space.enumerate()) <= space.size
@@ -203,8 +230,10 @@ class TestStored:
 class TestNetworks:
     @pytest.mark.parametrize("size", [8, 28, 32])
     def test_every_network_trains(self, space: Space, size: int, rng: np.random.Generator) -> None:
-        images, labels = torch.randn(4, 3, size, size), torch.tensor([0, 1, 2, 9])
-        for params in [space.default, *space.sample(6, rng)]:
+        vectors = space.input_shape is not None and len(space.input_shape) == 1
+        shape = space.input_shape if vectors else (3, size, size)
+        images, labels = torch.randn(4, *shape), torch.tensor([0, 1, 2, 9])
+        for params in [space.default, *space.sample(4, rng)]:
             network = space.build(params)
             loss = nn.functional.cross_entropy(network(images), labels)
             loss.backward()
@@ -247,6 +276,16 @@ class TestNetworks:
             root = ElementTree.fromstring(space.draw(params))
             assert root.tag.endswith("svg")
             assert len(root.findall(".//{*}rect")) >= 2
+
+    def test_every_part_can_be_drawn_alone(self, space: Space) -> None:
+        from xml.etree import ElementTree
+
+        parts = space.pictures(space.default)
+        assert parts
+        for part in parts:
+            assert ElementTree.fromstring(space.draw(space.default, part)).tag.endswith("svg")
+        with pytest.raises(ValueError, match="is drawn in the parts"):
+            space.draw(space.default, "no such part")
 
 
 class TestNarrowing:

@@ -53,6 +53,52 @@ def test_functions_that_return_the_wrong_thing() -> None:
         own(features=lambda params: [float("nan")]).features(PARAMS)
 
 
+def test_further_features_stand_behind_the_spaces_own() -> None:
+    space = own(features=lambda params: [params["a"], 2])
+    proxies = space.with_features(lambda params: [10 * params["a"]]).with_features(lambda params: [7, 8])
+    assert proxies.features(PARAMS).tolist() == [1, 2, 10, 7, 8]
+    assert proxies.features_many([PARAMS, {"a": 3}]).tolist() == [[1, 2, 10, 7, 8], [3, 2, 30, 7, 8]]
+    assert space.features(PARAMS).tolist() == [1, 2]
+    assert proxies.fix({"a": 3}).features({"a": 3}).tolist() == [3, 2, 30, 7, 8]
+    chain = spaces.chain((1, 8, 8), 10)
+    more = chain.with_features(lambda params: [params["n_layers"]])
+    assert more.features(chain.default).tolist() == [*chain.features(chain.default), 3]
+
+
+def test_further_features_are_never_stored() -> None:
+    space = spaces.chain((1, 8, 8), 10).with_features(lambda params: [1])
+    again = Space.from_dict(space.to_dict())
+    assert again.missing == ("with_features",)
+    with pytest.raises(ValueError, match="functions are never stored"):
+        again.features(space.default)
+    whole = again.with_features(lambda params: [1])
+    assert whole == space
+    assert whole.features(space.default).tolist() == space.features(space.default).tolist()
+
+
+def test_features_of_unequal_lengths() -> None:
+    space = own().with_features(lambda params: [0] * params["a"])
+    with pytest.raises(ValueError, match="1 numbers for one configuration and 2 for another"):
+        space.features_many([PARAMS, {"a": 2}])
+    with pytest.raises(ValueError, match="must be a function of params"):
+        own().with_features([1, 2])  # type: ignore[arg-type]
+
+
+def test_hyperparameters_fit_the_network() -> None:
+    images = spaces.chain((1, 8, 8), 10).with_hyperparameters()
+    vectors = spaces.chain_mlp(5, 3).with_hyperparameters()
+    assert {"dropout", "augmentation"} <= set(images.names)
+    assert not {"dropout", "augmentation"} & set(vectors.names)
+    assert "drop_path" in spaces.cell("darts").with_hyperparameters().names
+    assert "drop_path" not in images.names
+
+
+def test_names_given_twice_in_one_call() -> None:
+    twice = [ConfigSpace.Float("lr", (0.1, 1.0)), ConfigSpace.Float("lr", (0.1, 1.0))]
+    with pytest.raises(ValueError, match="lr"):
+        own().with_hyperparameters(twice)
+
+
 def test_default_hyperparameters_are_conditional() -> None:
     space = own().with_hyperparameters()
     sgd = space.fix({"optimizer": "sgd"}).default
@@ -101,7 +147,7 @@ def test_importing_spaces_is_light() -> None:
 
 def test_the_door_promises_what_it_has() -> None:
     for name in spaces.__all__:
-        assert callable(getattr(spaces, name))
+        assert getattr(spaces, name)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = spaces.nothing
 

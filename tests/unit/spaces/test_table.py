@@ -183,10 +183,101 @@ def test_clauses_that_leave_little_are_sampled_in_batches() -> None:
 
 def test_clauses_that_leave_next_to_nothing_say_so() -> None:
     cs = ConfigSpace.ConfigurationSpace()
-    parts = [ConfigSpace.Integer(f"h{i}", (0, 99), default=0) for i in range(4)]
-    cs.add(parts, [ConfigSpace.ForbiddenGreaterThanClause(h, 0) for h in parts])
-    with pytest.raises(ValueError, match="too few to search"):
+    x = ConfigSpace.Float("x", (0.0, 1.0), default=0.0)
+    cs.add(x, ConfigSpace.ForbiddenGreaterThanClause(x, 1e-7))
+    with pytest.raises(ValueError, match=r"x > 1e-07 left 0 of 100000 samples: too few to search"):
         Space(cs).sample(5, np.random.default_rng(0))
+
+
+def test_a_space_that_nothing_satisfies_says_so_at_once() -> None:
+    cs = ConfigSpace.ConfigurationSpace()
+    a, b, c = (ConfigSpace.Integer(name, (0, 1), default=0) for name in "abc")
+    cs.add(a, b, c)
+    for values in [(1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1)]:
+        literals = [ConfigSpace.ForbiddenEqualsClause(h, v) for h, v in zip((a, b, c), values, strict=True)]
+        cs.add(ConfigSpace.ForbiddenAndConjunction(*literals))
+    assert Space(cs).fix({"a": 0}).default == {"a": 0, "b": 0, "c": 0}
+    with pytest.raises(
+        ValueError, match=r"no configuration is left: whatever .*Remove a clause, or fix other"
+    ):
+        Space(cs).fix({"a": 1})
+
+
+def test_priors_that_exclude_what_clauses_allow_say_so() -> None:
+    cs = ConfigSpace.ConfigurationSpace()
+    op = ConfigSpace.Categorical("op", ["a", "b"], weights=[0.0, 1.0], default="a")
+    cs.add(op, ConfigSpace.ForbiddenEqualsClause(op, "b"))
+    with pytest.raises(ValueError, match=r"no chance to what .* leaves allowed. Raise the weights"):
+        Space(cs).sample(1, np.random.default_rng(0))
+
+
+@st.composite
+def tied_spaces(draw: st.DrawFn) -> ConfigSpace.ConfigurationSpace:
+    """Spaces with several clauses over hyperparameters of all priors, some of them conditional."""
+    weights = draw(st.lists(st.integers(1, 9), min_size=3, max_size=3))
+    parts: list[Any] = [
+        ConfigSpace.Categorical("op", ["a", "b", "c"], weights=weights, default="a"),
+        ConfigSpace.Integer("n", (1, 3), default=1),
+        ConfigSpace.OrdinalHyperparameter("size", [1, 2, 4]),
+        ConfigSpace.Categorical("flag", [False, True], default=False),
+        ConfigSpace.Integer("log", (1, 4), log=True, default=1),
+        ConfigSpace.Integer("bell", (1, 4), distribution=ConfigSpace.Normal(2, 1), default=1),
+    ]
+    cs = ConfigSpace.ConfigurationSpace()
+    cs.add(parts)
+    child = draw(st.sampled_from(parts[1:]))
+    if draw(st.booleans()):
+        cs.add(ConfigSpace.NotEqualsCondition(child, parts[0], draw(st.sampled_from(["a", "b"]))))
+    for _ in range(draw(st.integers(1, 4))):
+        some = draw(st.lists(st.sampled_from(parts), min_size=1, max_size=3, unique_by=lambda h: h.name))
+        # Never the default value, the first one, which ConfigSpace does not allow to forbid.
+        literals = [
+            ConfigSpace.ForbiddenInClause(h, draw(st.sampled_from([_all(h)[1:2], _all(h)[1:]]))) for h in some
+        ]
+        cs.add(literals[0] if len(literals) == 1 else ConfigSpace.ForbiddenAndConjunction(*literals))
+    return cs
+
+
+def _all(hyperparameter: Any) -> list[Any]:
+    for name in ("choices", "sequence"):
+        if hasattr(hyperparameter, name):
+            return list(getattr(hyperparameter, name))
+    return list(range(hyperparameter.lower, hyperparameter.upper + 1))
+
+
+@settings(max_examples=15, deadline=None)
+@given(tied_spaces())
+def test_samples_follow_the_prior_given_the_clauses(cs: ConfigSpace.ConfigurationSpace) -> None:
+    """Against the naive way: draw everything, throw away what is forbidden."""
+    space = Space(cs)
+    table, rng = space._table, np.random.default_rng(0)
+    drawn = table.deactivate(space._draw(rng)(20_000))
+    naive = drawn[table.allowed(drawn)]
+    rng = np.random.default_rng(1)
+    clever = table.sample(len(naive), space._draw(rng), rng)
+    assert table.allowed(clever).all()
+    counts: dict[bytes, list[int]] = {}
+    for which, rows in enumerate((naive, clever)):
+        kinds, times = np.unique(np.nan_to_num(rows, nan=-1.0), axis=0, return_counts=True)
+        for kind, count in zip(kinds, times.tolist(), strict=True):
+            counts.setdefault(kind.tobytes(), [0, 0])[which] = count
+    table_of_counts = np.array([c for c in counts.values() if sum(c) >= 10])
+    # Each term of the statistic has mean 1 where the distributions are equal (two samples of one size).
+    a, b = table_of_counts.T.astype(float)
+    statistic, freedom = ((a - b) ** 2 / (a + b)).sum(), len(a)
+    assert statistic < freedom + 12 * np.sqrt(2 * freedom)
+
+
+def test_fifty_clauses_on_pairs_are_sampled_without_rejecting_everything() -> None:
+    cs = ConfigSpace.ConfigurationSpace()
+    for i in range(50):
+        make = ConfigSpace.Float if i % 2 else ConfigSpace.Integer
+        a, b = make(f"a{i}", (0, 9)), make(f"b{i}", (0, 9))
+        cs.add(a, b, ConfigSpace.ForbiddenGreaterThanRelation(a, b))
+    samples = Space(cs).sample(300, np.random.default_rng(0))  # one draw in 10¹⁵ is allowed
+    assert all(p[f"a{i}"] <= p[f"b{i}"] for p in samples for i in range(50))
+    # Uniform on the triangle below: a third of the range on average.
+    assert np.mean([p["a1"] for p in samples]) == pytest.approx(3.0, abs=0.4)
 
 
 def test_weights_and_priors_are_respected() -> None:

@@ -270,9 +270,8 @@ class Cell:
     def _cells(self, params: Mapping[str, Any], shape: Shape) -> tuple[_Configured, _Configured | None]:
         """The normal cell and, where there are reductions, the reduction cell of a configuration."""
         normal, reduction = (tuple([params.get(name) for name in self._names[cell]]) for cell in CELLS)
-        return self._configured(False, normal), self._configured(
-            True, reduction
-        ) if shape.reductions else None
+        second = self._configured(True, reduction) if shape.reductions else None
+        return self._configured(False, normal), second
 
     @staticmethod
     def _plan(

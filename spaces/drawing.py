@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 from spaces.layout import layered
 
@@ -22,7 +22,7 @@ _SMALLEST = 8.0  # font size below which a word is rather cut
 _LEADING = 1.3  # line height as a multiple of the font size
 _WIDE, _NARROW = 280.0, 84.0  # what a line of a box may take: where there is room, and in crowded rows
 _CROWDED = 480.0  # width of a picture above which its boxes become narrow
-_PAGE = (1000.0, 800.0)  # what several parts should fit
+_PAGE = 1000.0  # width that several parts should fit
 
 # Contrast to white and to #0d1117, the darkest page in common use: at least 3 (lines), 4 (text).
 _LINE, _TEXT = "#868e98", "#747c86"
@@ -407,21 +407,31 @@ def _arrow(way: Sequence[Sequence[tuple[float, float, float]]], x: float, y: flo
 
 
 def _arranged(parts: Sequence[_Part]) -> tuple[list[tuple[float, float]], float, float]:
-    """The parts in columns, in the order given, as many as suit a page: corners, width and height."""
-    total = sum(part.size[1] + _BETWEEN for part in parts)
+    """The parts in columns, in the order given: their corners, width and height of all."""
     best: tuple[float, list[tuple[float, float]], float, float] | None = None
-    for columns in range(1, len(parts) + 1):
+    for starts in _columns(len(parts)):
         places, x, y, wide, high = [], _MARGIN, _MARGIN, 0.0, 0.0
-        for part in parts:
+        for i, part in enumerate(parts):
             width, height = part.size
-            if y > _MARGIN and y + height > _MARGIN + 1.05 * total / columns:
+            if i in starts:
                 x, y, wide = x + wide + _BETWEEN, _MARGIN, 0.0
             places.append((x, y))
             wide, high = max(wide, width), max(high, y + height)
             y += height + _BETWEEN
         width, height = x + wide + _MARGIN, high + _MARGIN
-        score = max(width / _PAGE[0], height / _PAGE[1])
+        # What is wider than the page is shown smaller; what is higher is scrolled.
+        score = 4 * max(width / _PAGE, 1.0) + height / _PAGE
         if best is None or score < best[0]:
             best = score, places, width, height
     assert best is not None
     return best[1:]
+
+
+def _columns(n: int) -> Iterator[set[int]]:
+    """Ways to cut n parts into columns, as the parts that begin one: all of a few, even ones of many."""
+    if n <= 7:
+        for columns in range(n):
+            yield from map(set, combinations(range(1, n), columns))
+    else:
+        for columns in range(1, n + 1):
+            yield {round(i * n / columns) for i in range(1, columns)}

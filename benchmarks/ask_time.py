@@ -39,6 +39,9 @@ SAMPLERS = {
     "RandomSampler": lambda: samplers.RandomSampler(),
     # No random fraction: the cheap draws would flatter the median.
     "ForestSampler": lambda: samplers.ForestSampler(random_fraction=0.0),
+    "TPESampler": lambda: samplers.TPESampler(),
+    # A fifth of its asks are prior draws, which the median leaves out.
+    "SMACSampler": lambda: samplers.SMACSampler(),
     "OptunaSampler (TPE)": lambda: samplers.OptunaSampler(),
 }
 
@@ -103,7 +106,7 @@ def main() -> None:
         results[name] = {str(n): here(space, make(), records, n) for n in TRIALS}
     results["Optuna TPE alone (ask and tell)"] = {str(n): alone(space, records, n) for n in TRIALS}
     packages = ", ".join(
-        f"{name} {version(name)}" for name in ("numpy", "scikit-learn", "optuna", "ConfigSpace")
+        f"{name} {version(name)}" for name in ("numpy", "scikit-learn", "smac", "optuna", "ConfigSpace")
     )
     active = np.median([len(record.params) for record in records])
     conditions = (

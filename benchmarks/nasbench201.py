@@ -42,6 +42,8 @@ PEER = "Optuna TPE alone"
 METHODS: dict[str, dict[str, Any]] = {
     "RandomSampler": {"name": "RandomSampler"},
     "ForestSampler": samplers.ForestSampler().to_dict(),
+    "TPESampler": samplers.TPESampler().to_dict(),
+    "SMACSampler": samplers.SMACSampler().to_dict(),
     "OptunaSampler (TPE)": samplers.OptunaSampler().to_dict(),
     PEER: {"name": PEER},
 }
@@ -164,7 +166,7 @@ def _report(records: list[dict[str, Any]], seeds: int) -> str:
         asks = [r["ms_per_ask"] for r in records if r["method"] == method]
         lines.append(f"| {method} | {' | '.join(cells)} | {np.median(asks):.1f} |")
     packages = ", ".join(
-        f"{name} {version(name)}" for name in ("numpy", "scikit-learn", "optuna", "ConfigSpace")
+        f"{name} {version(name)}" for name in ("numpy", "scikit-learn", "smac", "optuna", "ConfigSpace")
     )
     lines += [
         "",

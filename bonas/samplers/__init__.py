@@ -13,13 +13,26 @@ if TYPE_CHECKING:
     from bonas.samplers._forest import ForestSampler
     from bonas.samplers._optuna import OptunaSampler
     from bonas.samplers._random import RandomSampler
+    from bonas.samplers._smac import SMACSampler
+    from bonas.samplers._tpe import TPESampler
 
-__all__ = ["ForestSampler", "OptunaSampler", "RandomSampler", "Sampler", "from_dict", "get"]
+__all__ = [
+    "ForestSampler",
+    "OptunaSampler",
+    "RandomSampler",
+    "SMACSampler",
+    "Sampler",
+    "TPESampler",
+    "from_dict",
+    "get",
+]
 
 # Class → (name on the command line, module). The only modules a stored name can lead to.
 _REGISTRY = {
     "RandomSampler": ("random", "bonas.samplers._random"),
     "ForestSampler": ("forest", "bonas.samplers._forest"),
+    "TPESampler": ("tpe", "bonas.samplers._tpe"),
+    "SMACSampler": ("smac", "bonas.samplers._smac"),
     "OptunaSampler": ("optuna", "bonas.samplers._optuna"),
 }
 
@@ -35,7 +48,7 @@ def __dir__() -> list[str]:
 
 
 def get(name: str, *, seed: int | None = None) -> Sampler:
-    """A sampler with its default settings, by its short name: ``"random"``, ``"forest"`` or ``"optuna"``.
+    """A sampler with its default settings, by its short name: random, forest, tpe, smac or optuna.
 
     Raises:
         ValueError: if there is no sampler of that name.

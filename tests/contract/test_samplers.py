@@ -13,7 +13,14 @@ import optuna
 import pytest
 
 from bonas import samplers, spaces
-from bonas.samplers import ForestSampler, OptunaSampler, RandomSampler, Sampler
+from bonas.samplers import (
+    ForestSampler,
+    OptunaSampler,
+    RandomSampler,
+    Sampler,
+    SMACSampler,
+    TPESampler,
+)
 from fidelity.axes import Axes
 from fidelity.records import Curve, Fidelity, Observation, StudyView, TrialRecord, TrialState
 
@@ -29,6 +36,8 @@ def partial() -> optuna.samplers.BaseSampler:
 SAMPLERS = {
     "random": lambda: RandomSampler(),
     "forest": lambda: ForestSampler(n_initial=4, n_trees=8, random_fraction=0.0),
+    "tpe": lambda: TPESampler(n_initial=4),
+    "smac": lambda: SMACSampler(n_initial=4),
     "optuna-tpe": lambda: OptunaSampler(settings={"n_startup_trials": 4}),
     "optuna-independent": lambda: OptunaSampler("TPESampler", {"n_startup_trials": 4, "multivariate": False}),
     "optuna-random": lambda: OptunaSampler(optuna.samplers.RandomSampler()),
@@ -264,7 +273,7 @@ def test_stored_and_restored(name: str) -> None:
     assert restored.sample(space, view, np.random.default_rng(3)) == expected
 
 
-@pytest.mark.parametrize("name", ["forest", "optuna-tpe"])
+@pytest.mark.parametrize("name", ["forest", "tpe", "smac", "optuna-tpe"])
 def test_it_searches_where_the_values_are_good(name: str) -> None:
     # Without learning, a quarter of the proposals would have both halves right.
     space = spaces.Space(ConfigSpace.ConfigurationSpace({"x": (0.0, 1.0), "y": (0.0, 1.0), "z": ["p", "q"]}))

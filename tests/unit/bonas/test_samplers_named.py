@@ -14,22 +14,29 @@ import optuna
 import pytest
 
 from bonas import samplers, spaces
-from bonas.samplers import ForestSampler, OptunaSampler, RandomSampler
+from bonas.samplers import ForestSampler, OptunaSampler, RandomSampler, SMACSampler, TPESampler
 from fidelity.axes import Axes
 from fidelity.records import Curve, Fidelity, Observation, StudyView, TrialRecord, TrialState
 
 
 def test_nothing_heavy_is_imported_before_it_is_used() -> None:
     code = (
-        "import sys, bonas.samplers; "
-        "print([m for m in ('sklearn', 'optuna', 'ConfigSpace', 'scipy', 'torch') if m in sys.modules])"
+        "import sys, bonas.samplers; heavy = 'sklearn optuna smac dask ConfigSpace scipy torch'; "
+        "print([m for m in heavy.split() if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(
-    ("name", "cls"), [("random", RandomSampler), ("forest", ForestSampler), ("optuna", OptunaSampler)]
+    ("name", "cls"),
+    [
+        ("random", RandomSampler),
+        ("forest", ForestSampler),
+        ("tpe", TPESampler),
+        ("smac", SMACSampler),
+        ("optuna", OptunaSampler),
+    ],
 )
 def test_get_by_short_name(name: str, cls: type) -> None:
     sampler = samplers.get(name, seed=3)
@@ -40,7 +47,9 @@ def test_get_by_short_name(name: str, cls: type) -> None:
 def test_unknown_names_get_the_nearest_known_one() -> None:
     with pytest.raises(ValueError, match="unknown sampler 'forrest': Did you mean 'forest'"):
         samplers.get("forrest")
-    with pytest.raises(ValueError, match=r"unknown sampler 'zzz': There are forest, optuna, random\."):
+    with pytest.raises(
+        ValueError, match=r"unknown sampler 'zzz': There are forest, optuna, random, smac, tpe\."
+    ):
         samplers.get("zzz")
     with pytest.raises(ValueError, match="Did you mean 'ForestSampler'"):
         samplers.from_dict({"name": "ForrestSampler"})
@@ -53,6 +62,8 @@ def test_unknown_names_get_the_nearest_known_one() -> None:
     [
         RandomSampler(seed=1),
         ForestSampler(n_initial=3, n_trees=5, n_incumbents=2, random_fraction=0.25, seed=4),
+        TPESampler(n_initial=3, n_candidates=8, seed=6),
+        SMACSampler(n_initial=3, n_trees=5, seed=7),
         OptunaSampler("TPESampler", {"n_startup_trials": 3, "multivariate": False}, seed=5),
     ],
 )
@@ -97,6 +108,23 @@ def test_forest_settings_out_of_range(settings: dict[str, Any]) -> None:
     (name,) = settings
     with pytest.raises(ValueError, match=rf"^{name}=.*must .*The default is"):
         ForestSampler(**settings)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "settings"),
+    [
+        (TPESampler, {"n_initial": 0}),
+        (TPESampler, {"n_candidates": 0}),
+        (TPESampler, {"n_candidates": 2.5}),
+        (SMACSampler, {"n_initial": 1}),
+        (SMACSampler, {"n_trees": 1}),
+        (SMACSampler, {"n_trees": "many"}),
+    ],
+)
+def test_settings_out_of_range(sampler: Any, settings: dict[str, Any]) -> None:
+    (name,) = settings
+    with pytest.raises(ValueError, match=rf"^{name}=.*must .*The default is"):
+        sampler(**settings)
 
 
 def test_optuna_settings_that_cannot_work() -> None:

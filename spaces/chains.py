@@ -389,7 +389,8 @@ class Chain:
 
     def features(self, params: Mapping[str, Any]) -> NDArray[np.float64]:
         """Depth, wiring, operations of each kind, and logs of filters, final pixels, parameters and MACs."""
-        return self.features_many([params])[0]
+        features: NDArray[np.float64] = self.features_many([params])[0]
+        return features
 
     def features_many(self, configurations: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
         """:meth:`features` of several configurations, shape (n, k)."""
@@ -442,7 +443,8 @@ class Chain:
         from spaces.drawing import Arrow, Box, Picture
 
         plan = self._plan(params)
-        boxes, arrows = [Box("input", "×".join(map(str, self.input_shape)))], []
+        boxes = [Box("input", "×".join(map(str, self.input_shape)))]
+        arrows: list[Arrow] = []
         place = [0]  # of the image's and every layer's box
 
         def put(box: Box, sources: Sequence[int]) -> int:

@@ -207,7 +207,8 @@ class Mlp:
 
     def features(self, params: Mapping[str, Any]) -> NDArray[np.float64]:
         """Depth, regularisation, shares of each choice, and logs of units, parameters and MACs."""
-        return self.features_many([params])[0]
+        features: NDArray[np.float64] = self.features_many([params])[0]
+        return features
 
     def features_many(self, configurations: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
         """:meth:`features` of several configurations, shape (n, k)."""
@@ -232,7 +233,8 @@ class Mlp:
         """The network: one box a layer, and a sum behind each residual one."""
         from spaces.drawing import Arrow, Box, Picture
 
-        boxes, arrows = [Box("input", f"{self.input_shape[0]} features")], []
+        boxes = [Box("input", f"{self.input_shape[0]} features")]
+        arrows: list[Arrow] = []
         features, last = self.input_shape[0], 0
 
         def put(box: Box, *sources: int) -> int:
@@ -272,7 +274,7 @@ def _sketch(sketch: Sketch, name: str, source: str, features: int, layer: _Layer
 
 
 def _checked_features(given: int | Sequence[int]) -> tuple[int]:
-    values = (given,) if is_whole(given) else given
+    values: Any = (given,) if is_whole(given) else given
     if not isinstance(values, (tuple, list)) or len(values) != 1 or not is_whole(values[0]):
         hint = ""
         if isinstance(values, (tuple, list)) and len(values) > 1 and all(map(is_whole, values)):

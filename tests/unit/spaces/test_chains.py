@@ -88,7 +88,7 @@ def test_rectangles_are_texts_in_params_and_survive_json() -> None:
     restored = spaces.Space.from_dict(json.loads(json.dumps(space.to_dict())))
     assert restored == space
     assert space.default["layer0_kernel"] == 3
-    network = space.build(layers({"op": "conv", "kernel": "1x7", "stride": "2x1"}))
+    network = space.build(layers({"op": "conv", "kernel": "1x7", "stride": "2x1"}, CONV))
     assert network.layer0_conv.weight.shape == (16, 3, 1, 7)
     assert network.layer0_conv(torch.randn(1, 3, 8, 8)).shape == (1, 16, 4, 8)
 

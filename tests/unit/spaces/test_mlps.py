@@ -53,12 +53,12 @@ def test_what_a_network_computes() -> None:
     space = spaces.chain_mlp(3, 2)
     first = {"units": 32, "normalisation": "layer", "activation": "silu", "dropout": 0.25}
     params = layers(
-        first, {"units": 32, "residual": True, "activation": "tanh"}, {"units": 16, "residual": True}
+        first, {"units": 32, "residual": True, "activation": "gelu"}, {"units": 16, "residual": True}
     )
     network = space.build(params).eval()
     x = torch.randn(5, 3)
     y = nn.functional.silu(network.layer0_norm(network.layer0_linear(x)))
-    y = y + torch.tanh(network.layer1_linear(y))
+    y = y + nn.functional.gelu(network.layer1_linear(y))
     y = network.layer2_project(y) + torch.relu(network.layer2_linear(y))
     torch.testing.assert_close(network(x), network.classifier(y))
     assert network.layer0_dropout.p == 0.25

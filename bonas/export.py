@@ -52,32 +52,34 @@ def load(folder=None, device="cpu"):
 
 _PREPARE = '''
 
-# The network sees (pixel - MEAN) / STD for each channel, pixels in the scale of the images it was trained on.
+# The network sees (value - MEAN) / STD for each channel of an image or feature of a vector, values in the
+# scale of the data it was trained on.
 INPUT_SHAPE = {input_shape}
 MEAN = {mean}
 STD = {std}
 CLASSES = {classes}
 
 
-def prepare(images):
-    """Images of shape (n, c, h, w), in the scale of the training images, as the network expects them."""
-    images = torch.as_tensor(images)
-    mean, std = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (MEAN, STD))
-    return (images.float() - mean) / std
+def prepare(inputs):
+    """{inputs}, in the scale of the training data, as the network expects them."""
+    inputs = torch.as_tensor(inputs)
+    shape = (-1,) + (1,) * (len(INPUT_SHAPE) - 1)
+    mean, std = (torch.tensor(v, device=inputs.device).view(shape) for v in (MEAN, STD))
+    return (inputs.float() - mean) / std
 
 
 @torch.no_grad()
-def predict(network, images):
-    """The most probable class of each image, as an index into CLASSES, and its probability."""
-    images = torch.as_tensor(images, device=next(network.parameters()).device)
-    return network(prepare(images)).softmax(dim=1).max(dim=1)[::-1]
+def predict(network, inputs):
+    """The most probable class of each input, as an index into CLASSES, and its probability."""
+    inputs = torch.as_tensor(inputs, device=next(network.parameters()).device)
+    return network(prepare(inputs)).softmax(dim=1).max(dim=1)[::-1]
 
 
 if __name__ == "__main__":
     network = load()
     index, probability = predict(network, torch.zeros(1, *INPUT_SHAPE))
     parameters = sum(p.numel() for p in network.parameters())
-    print(f"{{parameters}} parameters loaded; a blank image is {{CLASSES[int(index)]}} to it")
+    print(f"{{parameters}} parameters loaded; an input of zeros is {{CLASSES[int(index)]}} to it")
 '''
 
 
@@ -108,9 +110,9 @@ def export(
         source: Python text defining ``Network()`` with plain torch, from ``space.source(params)``.
         state_dict: its weights.
         configuration: what is worth knowing about it, JSON-ready; goes to ``configuration.json``.
-        preparation: how images become inputs: ``input_shape`` (c, h, w), ``mean`` and ``std`` (one number
-            a channel, in the scale of the images) and ``classes`` (names). With it ``network.py`` also
-            offers ``prepare`` and ``predict``.
+        preparation: how data become inputs: ``input_shape`` (c, h, w) or (features,), ``mean`` and ``std``
+            (one number a channel or feature, in the scale of the data) and ``classes`` (names). With it
+            ``network.py`` also offers ``prepare`` and ``predict``.
 
     Raises:
         ValueError: if ``folder`` is a file, or the weights are not tensors.
@@ -129,8 +131,10 @@ def export(
     weights = save(plain)
     text = source.rstrip("\n") + "\n" + _LOADER
     if preparation is not None:
+        shape = tuple(preparation["input_shape"])
         text += _PREPARE.format(
-            input_shape=tuple(preparation["input_shape"]),
+            input_shape=shape,
+            inputs="Images of shape (n, c, h, w)" if len(shape) == 3 else "Vectors of shape (n, features)",
             mean=[float(v) for v in preparation["mean"]],
             std=[float(v) for v in preparation["std"]],
             classes=[str(name) for name in preparation["classes"]],

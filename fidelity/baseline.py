@@ -1,6 +1,7 @@
 """The network one would write by hand, trained for a given time: what a search has to beat; knows no search.
 
-Three convolutions with batch normalisation, max-pooling, a linear layer; AdamW, a cosine, no tuning.
+For images three convolutions with batch normalisation, max-pooling and a linear layer; for vectors two
+hidden layers with batch normalisation; AdamW, a cosine, no tuning.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import torch
 from torch import nn
 
 from fidelity.data import Data
-from fidelity.optimizers import Recipe, learning_rate, make_optimizer
+from fidelity.optimizers import Recipe, make_optimizer
+from fidelity.schedules import Schedule
 from fidelity.training import TrainOn, seeded, train_epoch
 
 FILTERS = (32, 64, 128)
+UNITS = (128, 128)
 RECIPE = Recipe(optimizer="adamw", lr=3e-3, weight_decay=0.01, batch_size=128)
 
 
@@ -32,8 +35,17 @@ class Baseline:
 
 
 def build(data: Data) -> nn.Sequential:
-    """Three times convolution 3×3, batch normalisation, relu, max-pooling; then average and classify."""
+    """Three times convolution 3×3, batch normalisation, relu, max-pooling; then average and classify.
+
+    For vectors twice a linear layer of 128 units, batch normalisation and relu; then classify.
+    """
     layers: list[nn.Module] = []
+    if len(data.input_shape) == 1:
+        (features,) = data.input_shape
+        for units in UNITS:
+            layers += [nn.Linear(features, units, bias=False), nn.BatchNorm1d(units), nn.ReLU()]
+            features = units
+        return nn.Sequential(*layers, nn.Linear(features, data.n_classes))
     c, h, w = data.input_shape
     for filters in FILTERS:
         layers += [nn.Conv2d(c, filters, 3, padding=1, bias=False), nn.BatchNorm2d(filters), nn.ReLU()]
@@ -60,7 +72,7 @@ def train_baseline(
     Args:
         data: read by ``load_data``.
         seconds: for training and the test; one epoch is trained in any case.
-        seed: of the weights and the order of the images.
+        seed: of the weights and the order of the examples.
         device: where to train.
         max_epochs: stop there, should the time allow for more.
 
@@ -82,7 +94,7 @@ def train_baseline(
     optimizer = make_optimizer(model, RECIPE)
 
     began = time.monotonic()
-    # A pass over the test images costs about a third of one over as many training images.
+    # A pass over the test examples costs about a third of one over as many training examples.
     test_share = len(data.test) / (3 * len(train))
     epoch, horizon = 0, 2
     while epoch < horizon:
@@ -95,7 +107,7 @@ def train_baseline(
                 everything,
                 RECIPE,
                 # The warm-up is the whole first epoch, whatever the horizon turns out to be.
-                lambda epochs, horizon=horizon: learning_rate(epochs, horizon, warmup=1.0),  # type: ignore[misc]
+                Schedule(horizon, warmup=1.0),
                 epoch,
             )
         each = (time.monotonic() - began) / epoch

@@ -99,20 +99,21 @@ def measure(
     import torch
 
     from fidelity.optimizers import Recipe, make_optimizer
+    from fidelity.schedules import Schedule
     from fidelity.training import seeded, train_epoch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     recipe = Recipe.of(dict(params))
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images = objective.prepare("train", None, device)
-    chosen = torch.arange(min(len(images), 8 * recipe.batch_size))
+    train = objective.prepare("train", None, device)
+    chosen = torch.arange(min(len(train), 8 * recipe.batch_size))
     optimizer = make_optimizer(network, recipe)
     rounds: list[float] = []
     begin = time.perf_counter()
     while len(rounds) < 3 or time.perf_counter() - begin < seconds:
         clock = time.perf_counter()
         with seeded(device, len(rounds)):
-            train_epoch(network, optimizer, images, chosen, recipe, lambda _: 0.1, 1)
+            train_epoch(network, optimizer, train, chosen, recipe, Schedule(horizon=20), 1)
         rounds.append(time.perf_counter() - clock)
     # The first round warms up.
     return Pace(statistics.median(rounds[1:]) / len(chosen), macs, torch.get_num_threads())

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,8 +22,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fidelity import augmentation
 from fidelity.data import Data, Split, load_data
 from fidelity.data.splits import nested_order
-from fidelity.optimizers import Recipe, learning_rate, make_optimizer
+from fidelity.examples import Examples, resize, statistics
+from fidelity.optimizers import Optimizer, Recipe, make_optimizer
 from fidelity.records import Fidelity
+from fidelity.schedules import Schedule
 
 CLIP = 5.0  # largest norm of the gradient in sgd; reached by runs that would else diverge
 EVAL_BATCH = 1000
@@ -69,23 +70,12 @@ class Trial(Protocol):
         """Note something about the trial."""
 
 
-@dataclass(frozen=True, slots=True)
-class Images:
-    """Labelled images on the training device, at the training resolution."""
+@runtime_checkable
+class Annealed(Protocol):
+    """A module that changes over the training, such as drop-path; any module with this method is one."""
 
-    images: torch.Tensor  # (n, c, h, w), uint8 or float32
-    labels: torch.Tensor  # (n,)
-    mean: torch.Tensor  # (1, c, 1, 1)
-    std: torch.Tensor  # (1, c, 1, 1)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """Images as a network sees them: zero mean and unit variance over the training images."""
-        # Channels last: two times faster on a CPU for networks of this size, and what tensor cores like.
-        x = images.to(torch.float32, memory_format=torch.channels_last)
-        return (x - self.mean) / self.std
+    def set_progress(self, progress: float) -> None:
+        """Called before every step with the part of the whole training that is done, in [0, 1]."""
 
 
 def train_on(data: Any, metric: str | None = None) -> TrainOn:
@@ -111,22 +101,22 @@ class TrainOn:
     Attributes:
         data: what it trains and evaluates on.
         metric: what it reports as the objective, None for the default.
-        mean: of each channel over ``data.train``; networks see (image − mean) / std.
-        std: of each channel.
+        mean: of each channel or feature over ``data.train``; networks see (input − mean) / std.
+        std: of each channel or feature.
     """
 
     def __init__(self, data: Data, metric: str | None = None) -> None:
         self.data = data
         self.metric = metric
-        self.mean, self.std = _statistics(data.train.images)
-        self._prepared: dict[tuple[str, int | None, str], Images] = {}
+        self.mean, self.std = statistics(data.train.inputs)
+        self._prepared: dict[tuple[str, int | None, str], Examples] = {}
         self._order: torch.Tensor | None = None
 
     def __repr__(self) -> str:
         return f"train_on({self.data!r}, metric={self.metric!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        # Another process prepares its own images.
+        # Another process prepares its own examples.
         return self.__dict__ | {"_prepared": {}, "_order": None}
 
     def __call__(self, trial: Trial) -> None:
@@ -141,8 +131,11 @@ class TrainOn:
         """
         told = _objectives(trial, self.metric)
         recipe = Recipe.of(trial.params)
+        schedule = Schedule(trial.horizon, recipe.schedule)
         device = torch.device(trial.device)
         resolution = trial.fidelity.resolution
+        if len(self.data.input_shape) == 1:
+            self._check_for_vectors(recipe, resolution)
         train = self.prepare("train+val" if trial.retraining else "train", resolution, device)
         chosen = self._subset(1.0 if trial.retraining else trial.fidelity.subset, len(train))
 
@@ -156,12 +149,9 @@ class TrainOn:
             model.load_state_dict(state["model"])
             optimizer.load_state_dict(state["optimizer"])
 
-        def rate(epochs: float) -> float:
-            return learning_rate(epochs, trial.horizon)
-
         for epoch in trial.epochs():
             with seeded(device, trial.seed, epoch):
-                trained = train_epoch(model, optimizer, train, chosen, recipe, rate, epoch)
+                trained = train_epoch(model, optimizer, train, chosen, recipe, schedule, epoch)
             if not trial.retraining:
                 metrics = evaluate(model, self.prepare("val", resolution, device))
             elif epoch == trial.horizon:
@@ -188,85 +178,101 @@ class TrainOn:
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
         return evaluate(model, self.prepare("test", resolution, device))
 
-    def prepare(self, part: str, resolution: int | None, device: torch.device) -> Images:
+    def prepare(self, part: str, resolution: int | None, device: torch.device) -> Examples:
         """``train``, ``val``, ``test`` or ``train+val`` on a device, every image resized once and kept."""
         key = (part, resolution, str(device))
         if key not in self._prepared:
             splits: list[Split] = [getattr(self.data, name) for name in part.split("+")]
-            images = torch.cat([resize(s.images, resolution) for s in splits]).to(device)
-            labels = torch.cat([s.labels for s in splits]).to(device)
-            mean, std = (torch.tensor(v, device=device).view(1, -1, 1, 1) for v in (self.mean, self.std))
-            self._prepared[key] = Images(
-                images.contiguous(memory_format=torch.channels_last), labels, mean, std
-            )
+            inputs = torch.cat([resize(s.inputs, resolution) for s in splits])
+            labels = torch.cat([s.labels for s in splits])
+            self._prepared[key] = Examples.of(inputs, labels, self.mean, self.std, device)
         return self._prepared[key]
 
     def _subset(self, fraction: float, n: int) -> torch.Tensor:
-        """Which training images a fraction stands for: stratified, each one contained in all larger ones."""
+        """The training examples a fraction stands for: stratified, each contained in all larger ones."""
         if fraction >= 1:
             return torch.arange(n)
         if self._order is None:
             self._order = torch.from_numpy(nested_order(self.data.train.labels.numpy(), self.data.seed))
         return self._order[: max(self.data.n_classes, round(fraction * n))]
 
-    def _check(self, model: torch.nn.Module, train: Images) -> None:
-        """That the network takes these images and tells these classes apart."""
+    def _check_for_vectors(self, recipe: Recipe, resolution: int | None) -> None:
+        """That nothing is asked for that only images have."""
+        vectors = f"{self.data.name} has vectors of {self.data.input_shape[0]} features"
+        if resolution is not None:
+            raise ValueError(
+                f"resolution={resolution}: is of images, and {vectors}. Leave it out of Axes(...)."
+            )
+        for name, off in (("augmentation", "none"), ("cutout", 0.0)):
+            if getattr(recipe, name) != off:
+                raise ValueError(
+                    f"{name}={getattr(recipe, name)!r}: changes images, and {vectors}. Leave it out of the "
+                    f"space: with_hyperparameters(spaces.default_hyperparameters(images=False))."
+                )
+
+    def _check(self, model: torch.nn.Module, train: Examples) -> None:
+        """That the network takes these inputs and tells these classes apart."""
         if not any(p.requires_grad for p in model.parameters()):
             raise ValueError(
                 "build(...): the network has no parameters to train. Give it a layer with weights."
             )
-        shape, data = tuple(train.images.shape[1:]), f"{self.data.name} with {self.data.n_classes} classes"
+        shape, data = tuple(train.inputs.shape[1:]), f"{self.data.name} with {self.data.n_classes} classes"
+        kind = "images" if len(shape) == 3 else "vectors"
         model.eval()
         try:
             with torch.no_grad():
-                logits = model(train.normalise(train.images[:2]))
+                logits = model(train.normalise(train.inputs[:2]))
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError) as e:
             raise ValueError(
-                f"data {data}: the network cannot take its images of shape {shape} ({e}). Make the space for "
+                f"data {data}: the network cannot take its {kind} of shape {shape} ({e}). Make the space for "
                 f"input_shape={self.data.input_shape}, n_classes={self.data.n_classes}."
             ) from e
         expected = (min(2, len(train)), self.data.n_classes)
         if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:
             got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
             raise ValueError(
-                f"data {data}: for {expected[0]} images the network gives {got}, must be logits of shape "
+                f"data {data}: for {expected[0]} {kind} the network gives {got}, must be logits of shape "
                 f"{expected}. Make the space for n_classes={self.data.n_classes}."
             )
 
 
 def train_epoch(
     model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    train: Images,
+    optimizer: Optimizer,
+    train: Examples,
     chosen: torch.Tensor,
     recipe: Recipe,
-    rate: Callable[[float], float],
+    schedule: Schedule,
     epoch: int,
 ) -> dict[str, float]:
-    """One pass over the chosen images, in an order drawn from torch's generator of the CPU.
+    """One pass over the chosen examples, in an order drawn from torch's generator of the CPU.
 
     Args:
-        model: on the images' device; changed.
+        model: on the examples' device; changed.
         optimizer: of the model; changed.
-        train: the images.
+        train: the examples.
         chosen: (k,) positions in ``train`` of those to train on.
-        recipe: batch size, label smoothing, augmentation.
-        rate: learning rate after some epochs, relative to ``recipe.lr``.
+        recipe: batch size, label smoothing, mixup, cutout, augmentation.
+        schedule: the learning rate, relative to ``recipe.lr``, over the whole training.
         epoch: the number of this pass, from 1.
 
     Returns:
-        The accuracy, error and loss over the epoch's batches, as they were when trained on.
+        The accuracy, error and loss over the epoch's batches, as they were when trained on; a mixed example
+        counts for each of its labels by its share.
     """
-    device = train.images.device
+    device = train.inputs.device
     kinds = augmentation.parse(recipe.augmentation)
-    changes = torch.Generator(device).manual_seed(int(torch.randint(2**62, ())))
+    seed = int(torch.randint(2**62, ()))
+    changes = torch.Generator(device).manual_seed(seed)
     order = chosen[torch.randperm(len(chosen))].to(device)  # (k,)
-    # Batches of nearly equal size: none is left with the single image that batch normalisation refuses.
+    # Batches of nearly equal size: none is left with the single example that batch normalisation refuses.
     steps = max(1, min(math.ceil(len(order) / recipe.batch_size), len(order) // 2))
+    shares = np.random.default_rng(seed).beta(recipe.mixup, recipe.mixup, steps) if recipe.mixup else None
     total_loss = torch.zeros((), device=device)
-    right = torch.zeros((), dtype=torch.int64, device=device)
+    right = torch.zeros((), device=device)
+    annealed = [module for module in model.modules() if isinstance(module, Annealed)]
     norms = [
         (layer, layer.momentum, int(layer.num_batches_tracked or 0))
         for layer in model.modules()
@@ -275,61 +281,53 @@ def train_epoch(
 
     model.train()
     for step, index in enumerate(order.tensor_split(steps)):
+        trained = epoch - 1 + (step + 0.5) / steps  # epochs
         for group in optimizer.param_groups:
-            group["lr"] = recipe.lr * rate(epoch - 1 + (step + 0.5) / steps)
+            group["lr"] = recipe.lr * schedule.rate(trained)
+        for module in annealed:
+            module.set_progress(schedule.progress(trained))
         # Running statistics forget their initial zeros at once, and follow within half an epoch: else short
         # trainings are evaluated with statistics of networks they no longer are, and rank at random.
         for layer, momentum, seen in norms:
             layer.momentum = max(momentum, 1 / (seen + step + 1), min(1.0, 2 / steps))
-        x = train.normalise(augmentation.augment(train.images[index], kinds, changes))  # (b, c, h, w)
-        y = train.labels[index]  # (b,)
+        x = train.normalise(augmentation.augment(train.inputs[index], kinds, changes))  # (b, ...)
+        if recipe.cutout:
+            x = augmentation.cutout(x, recipe.cutout, changes)
+        targets: augmentation.Targets = ((1.0, train.labels[index]),)  # (b,)
+        if shares is not None:
+            x, targets = augmentation.mixup(x, train.labels[index], float(shares[step]), changes)
         with mixed_precision(device):
             logits = model(x)  # (b, classes)
-        loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
+        scores, loss = logits.float(), torch.zeros((), device=device)
+        for share, y in targets:
+            loss = loss + share * F.cross_entropy(scores, y, label_smoothing=recipe.label_smoothing)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        if recipe.optimizer == "sgd":  # the size of adamw's steps does not depend on that of the gradient
+        if recipe.optimizer == "sgd":  # the size of the others' steps does not depend on that of the gradient
             torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
         # Summed on the device: reading them here would make a GPU wait at every step.
         total_loss += loss.detach() * len(index)
-        right += (logits.argmax(1) == y).sum()
+        for share, y in targets:
+            right += share * (logits.argmax(1) == y).sum()
     for layer, momentum, _ in norms:
         layer.momentum = momentum
     return _metrics(right, total_loss, len(order))
 
 
 @torch.no_grad()
-def evaluate(model: torch.nn.Module, data: Images) -> dict[str, float]:
-    """Accuracy, error (1 − accuracy) and mean cross-entropy of a network on all of some images."""
-    device = data.images.device
+def evaluate(model: torch.nn.Module, data: Examples) -> dict[str, float]:
+    """Accuracy, error (1 − accuracy) and mean cross-entropy of a network on all of some examples."""
+    device = data.inputs.device
     total_loss = torch.zeros((), device=device)
     right = torch.zeros((), dtype=torch.int64, device=device)
     model.eval()
-    for x, y in zip(*(torch.split(t, EVAL_BATCH) for t in (data.images, data.labels)), strict=True):
+    for x, y in zip(*(torch.split(t, EVAL_BATCH) for t in (data.inputs, data.labels)), strict=True):
         with mixed_precision(device):
             logits = model(data.normalise(x))  # (b, classes)
         total_loss += F.cross_entropy(logits.float(), y, reduction="sum")
         right += (logits.argmax(1) == y).sum()
     return _metrics(right, total_loss, len(data))
-
-
-def resize(images: torch.Tensor, resolution: int | None) -> torch.Tensor:
-    """Images whose longer side is ``resolution`` pixels, antialiased; None leaves them as they are.
-
-    Args:
-        images: (n, c, h, w); the result has the same dtype.
-        resolution: in pixels.
-    """
-    h, w = images.shape[2:]
-    if resolution is None or resolution == max(h, w):
-        return images
-    size = [max(1, round(side * resolution / max(h, w))) for side in (h, w)]
-    parts = []
-    for part in torch.split(images, EVAL_BATCH):  # as float32 all at once would take four times the memory
-        x = F.interpolate(part.float(), size, mode="bilinear", align_corners=False, antialias=True)
-        parts.append(x if images.is_floating_point() else x.round().clamp(0, 255).to(images.dtype))
-    return torch.cat(parts)
 
 
 @contextlib.contextmanager
@@ -362,7 +360,7 @@ _CPU: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
 
 
 def _metrics(right: torch.Tensor, total_loss: torch.Tensor, n: int) -> dict[str, float]:
-    accuracy = int(right) / n
+    accuracy = float(right) / n  # float32 counts exactly up to 16 million
     return {"accuracy": accuracy, "error": 1 - accuracy, "loss": float(total_loss) / n}
 
 
@@ -388,17 +386,3 @@ def _objectives(trial: Trial, metric: str | None) -> dict[str, str]:
                 f"worst network. Create the study with direction={METRICS[what]!r}{instead}."
             )
     return told
-
-
-def _statistics(images: torch.Tensor) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel, (n, c, h, w) -> c numbers each."""
-    # In parts and as float64: float32 over all pixels at once would lose digits.
-    total, squares = torch.zeros(2, images.shape[1], dtype=torch.float64)
-    for part in torch.split(images, EVAL_BATCH):
-        total += part.double().sum((0, 2, 3))
-    pixels = images.numel() / images.shape[1]
-    mean = total / pixels
-    for part in torch.split(images, EVAL_BATCH):
-        squares += (part.double() - mean.view(1, -1, 1, 1)).square().sum((0, 2, 3))
-    std = torch.where(squares > 0, (squares / pixels).sqrt(), 1.0)  # a constant channel stays constant
-    return mean.tolist(), std.tolist()

@@ -17,12 +17,20 @@ class DropPath(nn.Module):
     What is kept is scaled up, so that its expectation stays; nothing is dropped in evaluation.
 
     Args:
-        p: probability to drop, in [0, 1); may be changed between epochs.
+        p: probability to drop, in [0, 1); a training may raise it from 0 to this.
     """
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        self.p = p
+        self.p = self._full = p
+
+    def set_progress(self, progress: float) -> None:
+        """Drop with the part ``progress`` of the full probability (Zoph et al. 2018, arXiv:1707.07012).
+
+        Args:
+            progress: part of the training that is done, in [0, 1].
+        """
+        self.p = self._full * progress
 
     def forward(self, x: Tensor) -> Tensor:
         """The input with some examples zeroed; any shape (n, ...)."""
@@ -33,7 +41,7 @@ class DropPath(nn.Module):
 
     def extra_repr(self) -> str:
         """The settings, for printing."""
-        return f"p={self.p}"
+        return f"p={self._full}"
 
 
 MODULES: dict[str, type[nn.Module]] = {

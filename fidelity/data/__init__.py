@@ -1,7 +1,7 @@
-"""Labelled images as fixed train, val and test tensors, from anywhere; knows no training or networks.
+"""Labelled images or vectors as train, val and test tensors, from anywhere; knows no training or networks.
 
-One function, :func:`load_data`, reads data sets by name, folders of images, arrays, tensors and
-torch data sets. Splits are stratified, fixed by a seed, and the same on every machine.
+One function, :func:`load_data`, reads data sets by name, folders of images, tables, arrays, tensors
+and torch data sets. Splits are stratified, fixed by a seed, and the same on every machine.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from fidelity.data._records import Data, Split, SplitPlan
 from fidelity.data.named import AUGMENTATIONS, NAMED
+from fidelity.data.tables import SUFFIXES, from_file
 
 __all__ = ["AUGMENTATIONS", "NAMES", "Data", "Split", "load_data"]
 
@@ -30,19 +31,21 @@ def load_data(
     test_fraction: float | None = None,
     image_size: int | None = None,
 ) -> Data:
-    """Load a classification data set of images and split it into train, val and test.
+    """Load a classification data set of images or vectors and split it into train, val and test.
 
     Args:
         source: one of
 
-            - a name: ``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``, ``cifar100``, or
-              ``folder`` (images in one subfolder for each class, below ``folder``);
-            - the path of such a folder of images;
+            - a name: images ``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``, ``cifar100``, vectors
+              ``digits-vectors``, ``wine``, ``breast-cancer``, or ``folder`` (images in one subfolder for
+              each class, below ``folder``);
+            - the path of such a folder of images, or of a table: ``.csv`` with the label in the last
+              column, ``.npz`` with ``X`` and ``y``;
             - a pair ``(X, y)`` of arrays or tensors: images (n, channels, height, width) or
-              (n, height, width), and n labels, integers or strings;
+              (n, height, width), or vectors (n, features), and n labels, integers or strings;
             - a mapping with such pairs under ``train``, ``test`` and, if you like, ``val``;
-            - a map-style torch data set of pairs (image, label); read once, so random transforms
-              are drawn once;
+            - a map-style torch data set of pairs (image or vector, label); read once, so random
+              transforms are drawn once;
             - a :class:`Data`, returned as it is.
         folder: where the files of a named data set lie, or shall be downloaded to.
         seed: of the split. One seed gives one split, on every machine.
@@ -58,7 +61,7 @@ def load_data(
         ``class_names``.
 
     Raises:
-        ValueError: if it is missing, damaged, or no image classification data set.
+        ValueError: if it is missing, damaged, or no classification data set of images or vectors.
     """
     plan = SplitPlan(seed, val_fraction, test_fraction)
     if isinstance(source, Data):
@@ -104,11 +107,15 @@ def _by_name(
             "data 'folder': needs the folder of images. Give folder=... (--data-dir), or its path."
         )
     path = Path(source).expanduser() if where is None else where
+    if source != "folder" and where is None and path.suffix.lower() in SUFFIXES:
+        if image_size is not None:
+            raise ValueError(f"image_size={image_size}: applies to folders of images, {path} is a table.")
+        return from_file(path, plan)
     if source != "folder" and (where is not None or not _is_folder(path)):
         near = difflib.get_close_matches(str(source), NAMES, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise ValueError(
-            f"data {str(source)!r}: neither a known name nor a folder of images. {hint}"
+            f"data {str(source)!r}: neither a known name, a folder of images nor a .csv or .npz file. {hint}"
             f"There are {', '.join(NAMES)}."
         )
 

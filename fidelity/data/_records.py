@@ -11,22 +11,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """Some images and their labels."""
+    """Some images or vectors and their labels."""
 
-    images: torch.Tensor
-    """(n, channels, height, width), uint8 or float32, not normalised."""
+    inputs: torch.Tensor
+    """Images (n, channels, height, width), uint8 or float32, or vectors (n, features), float32; as given."""
     labels: torch.Tensor
     """(n,), int64, 0 ... k-1."""
 
     def __post_init__(self) -> None:
-        assert self.images.ndim == 4
-        assert self.labels.shape == self.images.shape[:1]
+        assert self.inputs.ndim in (2, 4)
+        assert self.labels.shape == self.inputs.shape[:1]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __repr__(self) -> str:
-        return f"Split({len(self)} images of {tuple(self.images.shape[1:])})"
+        return f"Split({len(self)} inputs of {tuple(self.inputs.shape[1:])})"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -43,10 +43,9 @@ class Data:
     """Of the split; subsets of ``train`` are drawn from it too."""
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of every image."""
-        c, h, w = self.train.images.shape[1:]
-        return c, h, w
+    def input_shape(self) -> tuple[int, ...]:
+        """(channels, height, width) of every image, or (features,) of every vector."""
+        return tuple(self.train.inputs.shape[1:])
 
     @property
     def n_classes(self) -> int:

@@ -21,10 +21,30 @@ def digits(folder: Path | None, plan: SplitPlan, download: bool) -> Data:
 
     from fidelity.data.own import assemble
 
-    if folder is not None:
-        raise ValueError(f"folder={str(folder)!r}: digits come with scikit-learn. Leave the folder out.")
+    _refuse_folder("digits", folder)
     bunch = load_digits()
     return assemble("digits", {"train": (bunch.images.astype(np.uint8), bunch.target)}, plan)
+
+
+def _vectors(name: str, loader: str) -> Callable[..., Data]:
+    def load(folder: Path | None, plan: SplitPlan, download: bool) -> Data:
+        import sklearn.datasets
+
+        from fidelity.data.own import assemble
+
+        _refuse_folder(name, folder)
+        bunch = getattr(sklearn.datasets, loader)()
+        return assemble(
+            name, {"train": (bunch.data, bunch.target)}, plan, [str(n) for n in bunch.target_names]
+        )
+
+    load.__doc__ = f"{name} as vectors of features, embedded in scikit-learn."
+    return load
+
+
+def _refuse_folder(name: str, folder: Path | None) -> None:
+    if folder is not None:
+        raise ValueError(f"folder={str(folder)!r}: {name} comes with scikit-learn. Leave the folder out.")
 
 
 def _idx(name: str, torchvision_name: str, class_names: tuple[str, ...]) -> Callable[..., Data]:
@@ -122,6 +142,9 @@ NAMED: dict[str, Callable[[Path | None, SplitPlan, bool], Data]] = {
     ),
     "cifar10": _cifar("cifar10", "CIFAR10"),
     "cifar100": _cifar("cifar100", "CIFAR100"),
+    "digits-vectors": _vectors("digits-vectors", "load_digits"),
+    "wine": _vectors("wine", "load_wine"),
+    "breast-cancer": _vectors("breast-cancer", "load_breast_cancer"),
 }
 """Loaders by name: (folder or None, how to split, whether to download) -> data."""
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fidelity.data._records import Data, Split, SplitPlan
 from fidelity.data.splits import stratified_split
-
-if TYPE_CHECKING:
-    pass
 
 Array = NDArray[Any]
 Pair = tuple[Any, Any]
@@ -21,7 +18,7 @@ Pair = tuple[Any, Any]
 def from_pair(pair: Sequence[Any], plan: SplitPlan, name: str = "arrays") -> Data:
     """Data of one pair (X, y), split into train, val and test."""
     if len(pair) != 2:
-        raise ValueError(f"data: got a sequence of {len(pair)}, needs a pair (X, y) of images and labels.")
+        raise ValueError(f"data: got a sequence of {len(pair)}, needs a pair (X, y) of inputs and labels.")
     return assemble(name, {"train": (pair[0], pair[1])}, plan)
 
 
@@ -34,41 +31,41 @@ def from_mapping(parts: Mapping[str, Any], plan: SplitPlan, name: str = "arrays"
     for part, pair in parts.items():
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise ValueError(
-                f"data[{part!r}]: needs a pair (X, y) of images and labels, got {type(pair).__name__}."
+                f"data[{part!r}]: needs a pair (X, y) of inputs and labels, got {type(pair).__name__}."
             )
     return assemble(name, {part: (pair[0], pair[1]) for part, pair in parts.items()}, plan)
 
 
 def from_dataset(dataset: Any, plan: SplitPlan) -> Data:
-    """Data of a map-style torch data set of pairs (image, label), all of it read once."""
+    """Data of a map-style torch data set of pairs (image or vector, label), all of it read once."""
     name = type(dataset).__name__
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
         raise ValueError(
             f"data: got a {name}, needs a name, a folder, a pair (X, y), or a torch Dataset with __len__ and "
             "__getitem__. Collect an iterable one in arrays first."
         )
-    images, labels = [], []
+    inputs, labels = [], []
     for i in range(len(dataset)):
         try:
-            image, label = dataset[i]
+            example, label = dataset[i]
         except (TypeError, ValueError) as e:
             raise ValueError(f"{name}[{i}]: must be a pair (image, label) ({e}).") from None
-        images.append(_image(image, f"{name}[{i}]"))
+        inputs.append(_one(example, f"{name}[{i}]"))
         labels.append(_array(label))
-        if images[-1].shape != images[0].shape:
+        if inputs[-1].shape != inputs[0].shape:
             raise ValueError(
-                f"{name}[{i}]: has shape {images[-1].shape}, {name}[0] has {images[0].shape}. "
+                f"{name}[{i}]: has shape {inputs[-1].shape}, {name}[0] has {inputs[0].shape}. "
                 "Resize all images to one size."
             )
-    if not images:
-        raise ValueError(f"{name}: is empty. A data set needs images.")
-    return assemble(name, {"train": (np.stack(images), np.stack(labels))}, plan)
+    if not inputs:
+        raise ValueError(f"{name}: is empty. A data set needs examples.")
+    return assemble(name, {"train": (np.stack(inputs), np.stack(labels))}, plan)
 
 
 def assemble(
     name: str, parts: Mapping[str, Pair], plan: SplitPlan, class_names: Sequence[str] | None = None
 ) -> Data:
-    """Check pairs (X, y) and split off what is not given: val (and test) of train.
+    """Check inputs and their labels, and split off what is not given: val (and test) of train.
 
     Args:
         name: of the data set, for messages and reports.
@@ -77,20 +74,20 @@ def assemble(
         class_names: of the labels in sorted order, where they have better names than the labels.
 
     Raises:
-        ValueError: if images or labels are not what they must be; the message names the part.
+        ValueError: if inputs or labels are not what they must be; the message names the part.
     """
     parts = {part: parts[part] for part in ("train", "val", "test") if part in parts}
-    images, found = {}, {}
+    inputs, found = {}, {}
     for part, (X, y) in parts.items():
-        images[part] = check_images(X, f"{name}: {part} images")
-        found[part] = check_labels(y, len(images[part]), f"{name}: {part} labels")
-        if images[part].shape[1:] != images["train"].shape[1:]:
+        inputs[part] = check_inputs(X, f"{name}: {part} inputs")
+        found[part] = check_labels(y, len(inputs[part]), f"{name}: {part} labels")
+        if inputs[part].shape[1:] != inputs["train"].shape[1:]:
             raise ValueError(
-                f"{name}: {part} images have shape {images[part].shape[1:]}, train images "
-                f"{images['train'].shape[1:]}. Resize them to one size."
+                f"{name}: {part} inputs have shape {inputs[part].shape[1:]}, train inputs "
+                f"{inputs['train'].shape[1:]}. Resize images to one size, give vectors the same features."
             )
-    if len({x.dtype for x in images.values()}) > 1:
-        images = {part: x.astype(np.float32) for part, x in images.items()}
+    if len({x.dtype for x in inputs.values()}) > 1:
+        inputs = {part: x.astype(np.float32) for part, x in inputs.items()}
     originals = np.unique(found["train"])
     if len(originals) < 2:
         raise ValueError(f"{name}: all labels are {originals[0]!s}. A classifier needs at least two classes.")
@@ -113,35 +110,40 @@ def assemble(
     if "test" not in parts:
         fractions["test"] = plan.test_fraction or 0.2
     if fractions:
-        X, y = images["train"], labels["train"]
+        X, y = inputs["train"], labels["train"]
         chosen = stratified_split(y, list(fractions.values()), plan.seed)
         for part, index in zip(("train", *fractions), chosen, strict=True):
-            images[part], labels[part] = X[index], y[index]
+            inputs[part], labels[part] = X[index], y[index]
 
     import torch
 
     def split(part: str) -> Split:
         # Copies: the caller's arrays may change, or be read-only.
-        return Split(torch.from_numpy(images[part].copy()), torch.from_numpy(labels[part].copy()))
+        return Split(torch.from_numpy(inputs[part].copy()), torch.from_numpy(labels[part].copy()))
 
     names = tuple(str(label) for label in originals) if class_names is None else tuple(class_names)
     return Data(name, split("train"), split("val"), split("test"), names, plan.seed)
 
 
-def check_images(X: Any, what: str) -> Array:
-    """Images as (n, channels, height, width), uint8 or float32."""
+def check_inputs(X: Any, what: str) -> Array:
+    """Images as (n, channels, height, width), uint8 or float32; vectors as (n, features), float32."""
     x = _array(X)
     if x.dtype.kind not in "buif":
-        raise ValueError(f"{what}: have dtype {x.dtype}, must be numbers. Convert them to uint8 or float32.")
+        raise ValueError(
+            f"{what}: have dtype {x.dtype}, must be numbers. Convert images to uint8 or float32, and "
+            "features that are categories to columns of 0 and 1."
+        )
     if x.ndim == 3:
         x = x[:, None]  # (n, h, w) -> (n, 1, h, w)
-    if x.ndim != 4:
+    if x.ndim not in (2, 4):
         raise ValueError(
-            f"{what}: have shape {x.shape}, must be (n, channels, height, width) or (n, height, width). "
-            "Rows of features can be given as (n, 1, 1, features)."
+            f"{what}: have shape {x.shape}, must be (n, channels, height, width) or (n, height, width) for "
+            "images, (n, features) for vectors. Reshape them."
         )
     if 0 in x.shape:
-        raise ValueError(f"{what}: have shape {x.shape}: empty. A data set needs images.")
+        raise ValueError(f"{what}: have shape {x.shape}: empty. A data set needs examples.")
+    if x.ndim == 2:
+        return _finite(x, what)
     channels = (1, 3, 4)
     if x.shape[3] in channels and x.shape[1] not in channels and x.shape[2] not in channels:
         raise ValueError(
@@ -152,6 +154,11 @@ def check_images(X: Any, what: str) -> Array:
         return x
     if x.dtype.kind in "bui" and x.min() >= 0 and x.max() <= 255:
         return x.astype(np.uint8)
+    return _finite(x, what)
+
+
+def _finite(x: Array, what: str) -> Array:
+    """As float32, checked for what is no number."""
     with np.errstate(over="ignore"):
         x = x.astype(np.float32)
     bad = ~np.isfinite(x).reshape(len(x), -1).all(1)
@@ -164,7 +171,7 @@ def check_images(X: Any, what: str) -> Array:
 
 
 def check_labels(labels: Any, n: int, what: str) -> Array:
-    """Labels as one integer or string for each of n images."""
+    """Labels as one integer or string for each of n examples."""
     y: Array = _array(labels)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
@@ -173,7 +180,7 @@ def check_labels(labels: Any, n: int, what: str) -> Array:
             f"{what}: have shape {y.shape}, must be ({n},). Of one-hot rows give y.argmax(axis=1)."
         )
     if len(y) != n:
-        raise ValueError(f"{what}: there are {len(y)} for {n} images. Give one label for each image.")
+        raise ValueError(f"{what}: there are {len(y)} for {n} inputs. Give one label for each.")
     if y.dtype.kind == "O" and len(y) and all(isinstance(v, str) for v in y):
         y = y.astype(str)
     if y.dtype.kind not in "buiU":
@@ -193,20 +200,22 @@ def _array(value: Any) -> Array:
     try:
         array: Array = np.asarray(value)
     except ValueError as error:
-        raise ValueError(f"data: images or labels of several shapes make no array ({error}).") from None
+        raise ValueError(f"data: inputs or labels of several shapes make no array ({error}).") from None
     return array
 
 
-def _image(image: Any, what: str) -> Array:
-    """One image of a torch data set as (channels, height, width)."""
+def _one(example: Any, what: str) -> Array:
+    """One image of a torch data set as (channels, height, width), or one vector as (features,)."""
     from PIL import Image
 
-    if isinstance(image, Image.Image):
-        x = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+    if isinstance(example, Image.Image):
+        x = np.asarray(example if example.mode in ("L", "RGB") else example.convert("RGB"))
         x = x[:, :, None] if x.ndim == 2 else x
         return np.moveaxis(x, 2, 0)
-    x = _array(image)
+    x = _array(example)
     x = x[None, :, :] if x.ndim == 2 else x
-    if x.ndim != 3:
-        raise ValueError(f"{what}: the image has shape {x.shape}, must be (channels, height, width).")
+    if x.ndim not in (1, 3):
+        raise ValueError(
+            f"{what}: has shape {x.shape}, must be (channels, height, width), or (features,) for vectors."
+        )
     return x

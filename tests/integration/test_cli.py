@@ -79,7 +79,7 @@ def test_the_exported_network_runs_without_bonas_and_scores_what_was_printed(
     folder, ran = searched
     test = bonas.load_data("digits").test
     pixels = tmp_path / "test.json"
-    pixels.write_text(json.dumps([test.images.tolist(), test.labels.tolist()]))
+    pixels.write_text(json.dumps([test.inputs.tolist(), test.labels.tolist()]))
     code = (
         "import sys, json, torch; sys.modules.update(dict.fromkeys(['bonas', 'spaces', 'fidelity'])); "
         f"sys.path.insert(0, {str(folder / 'export')!r}); import network; "

@@ -79,6 +79,17 @@ def test_the_folder_gives_the_same_outputs_with_torch_alone(tmp_path: Path) -> N
     assert printed[3] == printed[1]  # arrays are as good as tensors
 
 
+def test_vectors_are_prepared_feature_by_feature(tmp_path: Path) -> None:
+    source = SOURCE.replace("BatchNorm2d(1)", "Identity()").replace(
+        "Linear(16, 3)", "Linear(2, 2, bias=False)"
+    )
+    preparation = {"input_shape": (2,), "mean": [1.0, 100.0], "std": [2.0, 50.0], "classes": ["a", "b"]}
+    export(tmp_path, source, {"head.weight": torch.eye(2)}, {}, preparation)
+    code = "import network; n = network.load(); x = [[1, 150], [5, 100]]; "
+    code += "print(network.prepare(x).tolist()); print(network.predict(n, x)[0].tolist())"
+    assert run(tmp_path, code).splitlines() == ["[[0.0, 1.0], [2.0, 0.0]]", "[1, 0]"]
+
+
 def test_the_file_runs_by_itself(tmp_path: Path) -> None:
     written = export(tmp_path, SOURCE, trained(), {}, PREPARATION)
     done = subprocess.run([sys.executable, "-I", written.source], capture_output=True, text=True, check=False)

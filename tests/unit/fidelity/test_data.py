@@ -74,10 +74,10 @@ def test_the_split_of_digits_never_changes() -> None:
     assert (len(data.train), len(data.val), len(data.test)) == (1079, 359, 359)
     assert (data.input_shape, data.n_classes) == ((1, 8, 8), 10)
     # On any machine and with any version: results can be compared only if this stays.
-    content = b"".join(s.images.numpy().tobytes() + s.labels.numpy().tobytes() for s in (data.val, data.test))
+    content = b"".join(s.inputs.numpy().tobytes() + s.labels.numpy().tobytes() for s in (data.val, data.test))
     assert hashlib.sha256(content).hexdigest()[:16] == "db7d6aa7c8ec5125"
     other = load_data("digits", seed=1)
-    assert not torch.equal(other.val.images, data.val.images)
+    assert not torch.equal(other.val.inputs, data.val.inputs)
 
 
 def test_fractions_are_kept() -> None:
@@ -97,8 +97,8 @@ def test_idx_files_are_found_under_their_usual_names(
     write_mnist(tmp_path / below, pattern, zipped)
     data = load_data("mnist", tmp_path)
     assert (len(data.train), len(data.val), len(data.test)) == (54, 6, 30)
-    assert torch.equal(data.test.images[:, 0], torch.from_numpy(IMAGES[:30]))
-    assert data.train.images.dtype == torch.uint8
+    assert torch.equal(data.test.inputs[:, 0], torch.from_numpy(IMAGES[:30]))
+    assert data.train.inputs.dtype == torch.uint8
     assert data.class_names == ("0", "1", "2")
     assert load_data("fashion-mnist", str(tmp_path)).class_names == ("T-shirt/top", "Trouser", "Pullover")
 
@@ -180,7 +180,8 @@ def test_what_is_no_data_set_is_refused(source: Any, options: dict[str, Any], wo
 
 
 def test_all_names_are_listed() -> None:
-    assert NAMES == ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "folder")
+    images = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100")
+    assert list(NAMES) == [*images, "digits-vectors", "wine", "breast-cancer", "folder"]
 
 
 def save_images(folder: Path, sizes: list[tuple[int, int]], mode: str = "RGB") -> None:
@@ -199,7 +200,7 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
     assert data.name == "pets"
     assert data.input_shape == (3, 5, 6)
     assert data.class_names == ("cat", "dog")
-    assert set(data.train.images[:, 2].unique().tolist()) == {200}
+    assert set(data.train.inputs[:, 2].unique().tolist()) == {200}
     assert load_data("folder", tmp_path / "pets", image_size=4).input_shape == (3, 4, 4)
 
 
@@ -236,7 +237,7 @@ def test_arrays_tensors_and_datasets_give_the_same_data() -> None:
     for source in ((X, y), [IMAGES.astype(np.int64), LABELS], torch.utils.data.TensorDataset(X, y)):
         data = load_data(source)
         for part in ("train", "val", "test"):
-            assert torch.equal(getattr(data, part).images, getattr(expected, part).images)
+            assert torch.equal(getattr(data, part).inputs, getattr(expected, part).inputs)
             assert torch.equal(getattr(data, part).labels, getattr(expected, part).labels)
     assert load_data(expected) is expected
 
@@ -244,10 +245,10 @@ def test_arrays_tensors_and_datasets_give_the_same_data() -> None:
 def test_floats_stay_floats_and_the_callers_arrays_stay_theirs() -> None:
     X = IMAGES / 255
     data = load_data((X, LABELS))
-    assert data.train.images.dtype == torch.float32
-    before = data.val.images.clone()
+    assert data.train.inputs.dtype == torch.float32
+    before = data.val.inputs.clone()
     X[:] = 0
-    assert torch.equal(data.val.images, before)
+    assert torch.equal(data.val.inputs, before)
 
 
 @pytest.mark.parametrize("labels", [LABELS + 5, LABELS * 10 - 3, np.array(["a", "b", "c"])[LABELS]])
@@ -294,10 +295,13 @@ def bad(**changes: Any) -> tuple[Any, Any]:
         (bad(pixel=np.nan), "1 of 60 contain NaN or infinity .* first is number 7"),
         (bad(pixel=1e300), "NaN or infinity"),
         (bad(X=np.zeros((60, 8, 8, 3))), r"moveaxis\(X, 3, 1\)"),
-        (bad(X=np.zeros((60, 64))), r"\(n, 1, 1, features\)"),
+        (bad(X=np.zeros(60)), r"have shape \(60,\), must be .*\(n, features\) for vectors"),
+        (bad(X=np.zeros((60, 1, 2, 3, 4))), "must be"),
+        (bad(X=np.full((60, 3), np.inf)), "60 of 60 contain NaN or infinity"),
+        (bad(X=np.full((60, 3), "x")), "categories to columns of 0 and 1"),
         (bad(X=np.zeros((0, 8, 8))), "empty"),
         (bad(X=np.full((60, 8, 8), "x")), "must be numbers"),
-        (bad(y=LABELS[:-1]), "59 for 60 images"),
+        (bad(y=LABELS[:-1]), "59 for 60 inputs"),
         (bad(y=LABELS + 0.5), "integers or strings"),
         (bad(y=np.eye(3)[LABELS]), "argmax"),
         (bad(y=LABELS * 0), "all labels are 0"),

@@ -4,99 +4,25 @@ from __future__ import annotations
 
 import itertools
 import pickle
-from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fake_trial import CPU, FakeTrial, make_data, network, train_in_parts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fidelity import checkpoints
-from fidelity.augmentation import augment, parse
-from fidelity.data import Data, load_data
-from fidelity.optimizers import Recipe, learning_rate, make_optimizer
+from fidelity.optimizers import OPTIMIZERS
 from fidelity.records import Fidelity
 from fidelity.training import Diverged, TrainOn, evaluate, resize, train_on
-
-CPU = torch.device("cpu")
-FULL = Fidelity(epochs=4)
-
-
-def make_data(n: int = 150, channels: int = 1) -> Data:
-    """Three classes told apart by where the light is."""
-    rng = np.random.default_rng(0)
-    y = np.arange(n) % 3
-    X = rng.integers(0, 60, (n, channels, 8, 8))
-    for i, label in enumerate(y):
-        X[i, :, 2 * label : 2 * label + 3] += 120
-    return load_data((X.astype(np.uint8), y))
-
-
-def network(channels: int = 1, classes: int = 3) -> nn.Module:
-    return nn.Sequential(
-        *(nn.Conv2d(channels, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(0.2), nn.Linear(24, classes)),
-    )
-
-
-class FakeTrial:
-    """Stands in for the study's handle, checkpoints in memory."""
-
-    def __init__(
-        self, params: dict[str, Any] | None = None, fidelity: Fidelity = FULL, **changes: Any
-    ) -> None:
-        self.params = params or {}
-        self.fidelity = fidelity
-        self.horizon = 4
-        self.seed = 7
-        self.device = CPU
-        self.directions: tuple[str, ...] = ("maximize",)
-        self.metric_names: tuple[str, ...] = ("value",)
-        self.retraining = False
-        self.build: Callable[[], nn.Module] = network
-        self.checkpoint: tuple[int, Any] | None = None
-        self.reports: dict[int, dict[str, float]] = {}
-        self.user_attrs: dict[str, Any] = {}
-        self._start = 0
-        self.__dict__.update(changes)
-
-    def load_checkpoint(self) -> Any:
-        if self.checkpoint is None:
-            return None
-        self._start, state = self.checkpoint
-        return state
-
-    def epochs(self) -> Iterator[int]:
-        for epoch in range(self._start + 1, self.fidelity.epochs + 1):
-            self._epoch = epoch
-            yield epoch
-
-    def report(self, value: dict[str, float], epoch: int) -> None:
-        self.reports[epoch] = dict(value)
-
-    def save_checkpoint(self, state: Any) -> None:
-        self.checkpoint = self._epoch, checkpoints.copy_state(state)
-
-    def set_user_attr(self, key: str, value: Any) -> None:
-        self.user_attrs[key] = value
 
 
 @pytest.fixture(scope="module")
 def objective() -> TrainOn:
     return train_on(make_data())
-
-
-def identical(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(identical(a[k], b[k]) for k in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(identical, a, b))
-    return bool(a == b)
 
 
 # -- resuming ----------------------------------------------------------------------------------------
@@ -105,8 +31,11 @@ def identical(a: Any, b: Any) -> bool:
 @given(
     params=st.fixed_dictionaries(
         {
-            "optimizer": st.sampled_from(["sgd", "adamw"]),
-            "augmentation": st.sampled_from(["none", "shift_flip", "shift_flip_cutout"]),
+            "optimizer": st.sampled_from(["sgd", "adamw", "muon"]),
+            "schedule": st.sampled_from(["cosine", "linear", "warmup_stable_decay"]),
+            "augmentation": st.sampled_from(["none", "shift_flip"]),
+            "mixup": st.sampled_from([0.0, 0.4]),
+            "cutout": st.sampled_from([0.0, 0.5]),
             "batch_size": st.sampled_from([7, 16, 1000]),
             "label_smoothing": st.sampled_from([0.0, 0.1]),
             "lr": st.just(0.02),
@@ -115,25 +44,28 @@ def identical(a: Any, b: Any) -> bool:
     stops=st.sets(st.integers(1, 3)),
     subset=st.sampled_from([0.3, 1.0]),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_resumed_is_bit_identical_to_uninterrupted(
     params: dict[str, Any], stops: set[int], subset: float, objective: TrainOn, tmp_path_factory: Any
 ) -> None:
-    whole = FakeTrial(params, Fidelity(epochs=4, subset=subset))
-    objective(whole)
-    reports, checkpoint = {}, None
-    for stop in [*sorted(stops), 4]:
-        torch.rand(stop)  # what else draws from torch's generator must not matter
-        part = FakeTrial(params, Fidelity(epochs=stop, subset=subset), checkpoint=checkpoint)
-        objective(part)
-        reports |= part.reports
-        assert part.checkpoint is not None
-        written = checkpoints.write(tmp_path_factory.mktemp("c"), part.checkpoint[1], epoch=stop)
-        checkpoint = stop, checkpoints.read(written.path)[0]
-    assert checkpoint is not None
-    assert whole.checkpoint is not None
-    assert identical(checkpoint[1], whole.checkpoint[1])
-    assert reports == whole.reports
+    folder = tmp_path_factory.mktemp("c")
+    train_in_parts(objective, folder, stops, params=params, fidelity=Fidelity(epochs=4, subset=subset))
+
+
+def deep_network() -> nn.Module:
+    """With hidden kernels, so that Muon has something to do."""
+    return nn.Sequential(
+        *(nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 8, 3, padding=1), nn.BatchNorm2d(8)),
+        *(nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 6, 1), nn.AdaptiveAvgPool2d(1)),
+        *(nn.Flatten(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)),
+    )
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_resumes_bit_identically(optimizer: str, objective: TrainOn, tmp_path: Path) -> None:
+    params = {"optimizer": optimizer, "batch_size": 16, "mixup": 1.0, "cutout": 0.25}
+    trial = train_in_parts(objective, tmp_path, {2}, params=params, build=deep_network)
+    assert trial.reports[4]["train_loss"] < trial.reports[1]["train_loss"]
 
 
 def test_the_global_generator_is_left_alone(objective: TrainOn) -> None:
@@ -227,14 +159,14 @@ def test_it_learns_and_evaluates_what_it_says(objective: TrainOn) -> None:
     val = objective.data.val
     model.eval()
     with torch.no_grad():
-        x = (val.images.float() - objective.mean[0]) / objective.std[0]
+        x = (val.inputs.float() - objective.mean[0]) / objective.std[0]
         right = sum(int(model(x[i : i + 1]).argmax()) == int(val.labels[i]) for i in range(len(val)))
     assert right / len(val) == pytest.approx(found["accuracy"], abs=1.1 / len(val))
 
 
 def test_normalisation_is_of_the_training_images(objective: TrainOn) -> None:
     train = objective.prepare("train", None, CPU)
-    x = train.normalise(train.images)
+    x = train.normalise(train.inputs)
     assert x.mean().item() == pytest.approx(0, abs=1e-5)
     assert x.std(correction=0).item() == pytest.approx(1, abs=1e-5)
 
@@ -333,16 +265,6 @@ def test_resizing_keeps_flat_images_flat_and_the_aspect(dtype: torch.dtype) -> N
     assert resize(images, 12) is images
 
 
-def test_the_learning_rate_warms_up_and_ends_at_zero() -> None:
-    rates = [learning_rate(t, 20) for t in np.linspace(0, 20, 401)]
-    assert rates[0] == 0
-    assert max(rates) == 1
-    assert rates[-1] == pytest.approx(0)
-    peak = int(np.argmax(rates))
-    assert (np.diff(rates[: peak + 1]) > 0).all()
-    assert (np.diff(rates[peak:]) < 0).all()
-
-
 def test_the_schedule_follows_the_horizon_and_not_the_segment(objective: TrainOn) -> None:
     short, long = (
         FakeTrial(fidelity=Fidelity(epochs=2), horizon=8),
@@ -353,65 +275,61 @@ def test_the_schedule_follows_the_horizon_and_not_the_segment(objective: TrainOn
     assert short.reports[2] == long.reports[2]
 
 
-# -- hyperparameters ---------------------------------------------------------------------------------
+# -- what changes over a training ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("params", "words"),
-    [
-        ({"optimizer": "rmsprop"}, "'sgd' or 'adamw'"),
-        ({"lr": 0}, "lr=0.0: must be greater than 0"),
-        ({"lr": "fast"}, "lr='fast': must be a float"),
-        ({"batch_size": 0}, "batch_size=0"),
-        ({"label_smoothing": 1.0}, "label_smoothing"),
-        ({"augmentation": "flip_twist"}, "'flip_twist'"),
-        ({"augmentation": "flip_flip"}, "'flip_flip'"),
-    ],
-)
-def test_hyperparameters_that_cannot_train_are_refused(params: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        Recipe.of(params)
+class Noted(nn.Module):
+    """Notes the progress it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[float] = []
+
+    def set_progress(self, progress: float) -> None:
+        self.seen.append(progress)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
 
 
-def test_hyperparameters_reach_the_optimizer() -> None:
-    model = network()
-    sgd = make_optimizer(
-        model, Recipe.of({"optimizer": "sgd", "lr": 0.5, "momentum": 0.0, "weight_decay": 0.1})
+def test_modules_are_told_how_far_the_training_is(objective: TrainOn) -> None:
+    noted = Noted()
+    trial = FakeTrial({"batch_size": 45}, build=lambda: nn.Sequential(network(), noted))
+    objective(trial)
+    assert noted.seen == pytest.approx([1 / 16, 3 / 16, 5 / 16, 7 / 16, 9 / 16, 11 / 16, 13 / 16, 15 / 16])
+
+
+def test_drop_path_grows_and_resumes_bit_identically(objective: TrainOn, tmp_path: Path) -> None:
+    from spaces.operations import DropPath
+
+    built: list[nn.Sequential] = []
+
+    def build() -> nn.Module:
+        model = nn.Sequential(nn.Conv2d(1, 6, 3), DropPath(0.4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        built.append(model.append(nn.Linear(6, 3)))
+        return built[-1]
+
+    train_in_parts(objective, tmp_path, {1, 3}, params={"batch_size": 30}, build=build)
+    assert [model[1].p for model in built] == pytest.approx(
+        [0.4 * epochs / 4 for epochs in (3 + 5 / 6, 5 / 6, 2 + 5 / 6, 3 + 5 / 6)]
     )
-    assert isinstance(sgd, torch.optim.SGD)
-    assert [g["weight_decay"] for g in sgd.param_groups] == [0.1, 0.0]
-    assert {p.ndim for p in sgd.param_groups[1]["params"]} == {1}
-    assert not sgd.param_groups[0]["nesterov"]
-    adamw = make_optimizer(model, Recipe.of({"beta1": 0.8, "filters": 12}))
-    assert isinstance(adamw, torch.optim.AdamW)
-    assert adamw.param_groups[0]["betas"] == (0.8, 0.999)
 
 
-@given(st.integers(1, 5), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(0, 9))
-@settings(deadline=None, max_examples=60)
-def test_shifted_and_flipped_images_hold_only_their_own_pixels(
-    n: int, c: int, h: int, w: int, seed: int
-) -> None:
-    images = torch.arange(1, n + 1).view(n, 1, 1, 1).expand(n, c, h, w)
-    changed = augment(images, ("shift", "flip", "cutout"), torch.Generator().manual_seed(seed))
-    assert changed.shape == images.shape
-    assert ((changed == images) | (changed == 0)).all()
+def test_mixed_examples_are_seen_and_counted_by_their_shares(objective: TrainOn) -> None:
+    plain, mixed = ({"batch_size": 90, "lr": 1e-9, "mixup": mixup} for mixup in (0.0, 1.0))
+    seen: list[torch.Tensor] = []
 
+    def build() -> nn.Module:
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+        model.register_forward_pre_hook(lambda m, args: seen.append(args[0]) if m.training else None)
+        return model
 
-def test_flips_mirror_and_shifts_move_by_an_eighth_at_most() -> None:
-    image = torch.zeros(1, 1, 16, 16)
-    image[0, 0, 8, 3] = 1
-    many = image.expand(400, 1, 16, 16)
-    generator = torch.Generator().manual_seed(0)
-    flipped = augment(many, ("flip",), generator).nonzero()
-    assert set(flipped[:, 3].tolist()) == {3, 12}
-    assert set(flipped[:, 2].tolist()) == {8}
-    shifted = augment(many, ("shift",), generator).nonzero()
-    assert len(shifted) == 400
-    assert set(shifted[:, 2].tolist()) == {6, 7, 8, 9, 10}
-    assert set(shifted[:, 3].tolist()) == {1, 2, 3, 4, 5}
-    assert parse("none") == ()
-    assert augment(many, (), generator) is many
+    trials = [FakeTrial(params, Fidelity(epochs=1), build=build) for params in (plain, mixed)]
+    for trial in trials:
+        objective(trial)
+    assert seen[1].square().mean() < 0.95 * seen[0].square().mean()  # mixing averages the examples
+    assert torch.allclose(seen[1].mean((0, 1)), seen[0].mean((0, 1)), atol=1e-4)
+    assert trials[1].reports[1]["train_loss"] != trials[0].reports[1]["train_loss"]
 
 
 # -- what does not go together -----------------------------------------------------------------------

@@ -506,9 +506,9 @@ class Cell:
 def _cell_picture(live: Live) -> Picture:
     from spaces.drawing import Arrow, Box, Picture
 
-    titles = {0: "cell before last", 1: "last cell"}
+    details = {0: "cell before last", 1: "last cell"}
     shown = [i for i in INPUTS if live.reads(i)] or [1]
-    boxes = [Box(f"{titles[i]}, input", "") for i in shown]
+    boxes = [Box(f"input {i}", details[i]) for i in shown]
     place = {state: i for i, state in enumerate(shown)}
     arrows = []
     for block, edges in live.blocks():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import spaces
 from spaces.cell_operations import OPERATIONS
+from spaces.cell_wiring import Live, choices, wiring
 from spaces.cells import Cell
 from spaces.counting import count_graph
 from spaces.presets import PRESETS, Design
@@ -192,6 +195,39 @@ def test_equal_keys_have_equal_sizes_and_features(name: str) -> None:
             found = space.count(each), list(space.features(each))
             assert known.setdefault(space.key(each), found)[0] == found[0]
     assert len(known) > 50
+
+
+def evaluated(live: Live, reduction: bool) -> list[float]:
+    """A cell of numbers in which every operation of a kind and stride is the same function."""
+    states = {0: [0.3], 1: [0.7]}
+
+    def applied(op: str, stride: int, x: float) -> float:
+        return x if op == "skip_connect" and stride == 1 else math.sin(sum(map(ord, op)) * x + stride)
+
+    for block, edges in live.blocks():
+        strides = [2 if reduction and edge.source in (0, 1) else 1 for edge in edges]
+        results = [
+            applied(edge.op, stride, math.fsum(states[edge.source]))
+            for edge, stride in zip(edges, strides, strict=True)
+        ]
+        concat = live.combine[block - 2] == "concat"
+        states[block] = [math.prod(x + 2 for x in results)] if concat else [math.fsum(results)]
+    return sorted(round(math.fsum(states[state]), 9) for state in live.outputs)
+
+
+def test_cells_with_one_key_compute_the_same() -> None:
+    design = Design(
+        blocks=2, operations=("none", "skip_connect", "conv_3x3"), combine=("add", "concat"), inputs="pair"
+    )
+    for reduction in (False, True):
+        values: dict[str, set[tuple[float, ...]]] = {}
+        sets = choices(design, "normal")
+        for chosen in itertools.product(*(choice.values for choice in sets)):
+            params = {choice.name: value for choice, value in zip(sets, chosen, strict=True)}
+            live = wiring(design, "normal", params).live(design, (True, True), shortcut=False)
+            values.setdefault(live.key(reduction), set()).add(tuple(evaluated(live, reduction)))
+        assert all(len(found) == 1 for found in values.values())
+        assert len(values) > 100
 
 
 def test_dead_edges_are_not_in_the_key_nor_in_the_network() -> None:

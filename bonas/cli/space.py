@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 _IMAGE, _VECTOR = (3, 32, 32), (64,)
 """What the inputs are when ``--input-shape`` does not say."""
-_LETTERS = "ijklmn"
+
+
+_TIGHT = "\N{NO-BREAK SPACE}"  # where a line of the table must not be broken
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -121,20 +123,13 @@ def _counted(space: Space, networks: Mapping[str, Mapping[str, Any]], inputs: st
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One hyperparameter in words, or several that differ in the numbers of their names alone."""
+    """One hyperparameter in words, or several that differ in a part of their names alone."""
 
     name: str
     values: str
     default: str
-    condition: str
-    numbers: tuple[tuple[int, ...], ...]
-    """Those in the names, for each letter that stands for them."""
-
-    @property
-    def when(self) -> str:
-        """When it is active, and what the letters stand for."""
-        told = [f"{letter} = {_run(at)}" for letter, at in zip(_LETTERS, self.numbers, strict=False)]
-        return ", ".join([*([f"if {self.condition}"] if self.condition else []), *told])
+    when: str
+    """When it is active, and what the letters in its name stand for."""
 
 
 def _described(name: str, architecture: Space, whole: Space) -> Iterator[str]:
@@ -169,51 +164,86 @@ def _table(rows: Sequence[_Row]) -> Iterator[str]:
     default = max(len("default"), *(min(len(row.default), 18) for row in rows))
     values = max(24, min(max(len(row.values) for row in rows), (wide - name - default) // 2))
     when = max(20, wide - name - default - values - 8)
-    for row in (_Row("", "values", "default", "", ()), *rows):
-        told = "active" if not row.name else row.when
+    for row in (_Row("", "values", "default", "active"), *rows):
         cells = [
             [row.name],
             textwrap.wrap(row.values, values),
             textwrap.wrap(row.default, default),
-            textwrap.wrap(told, when),
+            textwrap.wrap(row.when, when),
         ]
         for i in range(max(map(len, cells))):
             parts = [cell[i] if i < len(cell) else "" for cell in cells]
-            yield f"  {parts[0]:{name}}  {parts[1]:{values}}  {parts[2]:{default}}  {parts[3]}".rstrip()
+            yield f"  {parts[0]:{name}}  {parts[1]:{values}}  {parts[2]:{default}}  {parts[3]}".replace(
+                _TIGHT, " "
+            ).rstrip()
+
+
+# What may differ in the names of hyperparameters on one row.
+_VARIES = re.compile(r"\d+|^(?:normal|reduction)(?=_)")
 
 
 def _grouped(items: Sequence[Mapping[str, Any]], conditions: Mapping[str, str]) -> list[_Row]:
-    """The hyperparameters in the order of the space, alike ones on one row."""
-    groups: dict[tuple[str, str, str], list[tuple[tuple[int, ...], str]]] = {}
+    """The hyperparameters, those without numbers first, alike ones on one row."""
+    groups: dict[tuple[str, str, str], list[tuple[list[str], str, str]]] = {}
     for item in sorted(items, key=lambda item: _natural(item["name"])):
-        numbers = tuple(int(n) for n in re.findall(r"\d+", item["name"]))
-        name = item["name"]
-        condition = conditions.get(name, "")
-        for letter, number in zip(_LETTERS, numbers, strict=False):
-            name = re.sub(r"\d+", f"{{{letter}}}", name, count=1)
-            condition = re.sub(rf"(?<=[a-z_]){number}(?!\d)", f"{{{letter}}}", condition)
-            condition = re.sub(rf"(?<![\w.{{]){number}(?![\w.])", letter, condition)
-        of_kind = groups.setdefault((name, _values(item), condition), [])
-        of_kind.append((numbers, _word(item.get("default_value", item.get("value")))))
-    rows = []
-    for (name, values, condition), members in groups.items():
-        defaults = ", ".join(dict.fromkeys(default for _, default in members))
-        rows.append(
-            _Row(name, values, defaults, condition, tuple(zip(*(n for n, _ in members), strict=True)))
-        )
-    return rows
+        parts = _VARIES.findall(item["name"])
+        condition = conditions.get(item["name"], "")
+        name, general = _lettered(item["name"], condition, parts, _letters(parts))
+        default = _word(item.get("default_value", item.get("value")))
+        groups.setdefault((name, _values(item), general), []).append((parts, default, condition))
+    return [_row(values, members, name) for (name, values, _), members in groups.items()]
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Orders ``layer2`` before ``layer10``, and all of one kind after each other."""
-    return [(0, re.sub(r"\d+", "", name)), *((int(n), "") for n in re.findall(r"\d+", name))]
+    """Orders ``n_layers`` before ``layer2``, and that before ``layer10``."""
+    numbers = re.findall(r"\d+", name)
+    return [(len(numbers) > 0, re.sub(r"\d+", "", name)), *((int(n), "") for n in numbers)]
 
 
-def _run(numbers: Sequence[int]) -> str:
-    found = sorted(set(numbers))
-    if len(found) > 2 and found[-1] - found[0] == len(found) - 1:
+def _letters(parts: Sequence[str]) -> list[str]:
+    left = iter("ijklmn")
+    return [next(left, "n") if part.isdecimal() else "cell" for part in parts]
+
+
+def _lettered(name: str, condition: str, parts: Sequence[str], letters: Sequence[str]) -> tuple[str, str]:
+    """Name and condition with letters in place of the parts of the name."""
+    for part, letter in zip(parts, letters, strict=True):
+        if letter != part:
+            name = re.sub(rf"(?<![0-9{{]){part}(?![0-9}}])", f"{{{letter}}}", name, count=1)
+            condition = re.sub(rf"(?<=[a-z_]){part}(?!\d)", f"{{{letter}}}", condition)
+            condition = re.sub(rf"(?<![\w.{{]){part}(?![\w.])", letter, condition)
+    return name, condition
+
+
+def _row(values: str, members: Sequence[tuple[list[str], str, str]], pattern: str) -> _Row:
+    """One row for hyperparameters whose names fit the pattern; letters stand only for what differs."""
+    parts, _, condition = members[0]
+    differing = [sorted({parts[k] for parts, _, _ in members}, key=_number) for k in range(len(parts))]
+    names = _letters(parts)
+    letters = [names[k] if len(found) > 1 else parts[k] for k, found in enumerate(differing)]
+    name, condition = _lettered(_filled(pattern, parts), condition, parts, letters)
+    told = [f"if {condition}"] if condition else []
+    told += [
+        f"{letter} = {_run(at)}".replace(" ", _TIGHT)
+        for letter, at in zip(letters, differing, strict=True)
+        if len(at) > 1
+    ]
+    return _Row(name, values, ", ".join(dict.fromkeys(default for _, default, _ in members)), ", ".join(told))
+
+
+def _filled(pattern: str, parts: Sequence[str]) -> str:
+    left = iter(parts)
+    return re.sub(r"\{\w+\}", lambda _: next(left), pattern)
+
+
+def _number(part: str) -> tuple[int, str]:
+    return (int(part), "") if part.isdecimal() else (0, part)
+
+
+def _run(found: Sequence[str]) -> str:
+    if found[0].isdecimal() and len(found) > 2 and int(found[-1]) - int(found[0]) == len(found) - 1:
         return f"{found[0]} … {found[-1]}"
-    return ", ".join(map(str, found))
+    return ", ".join(found)
 
 
 def _values(item: Mapping[str, Any]) -> str:
@@ -226,14 +256,17 @@ def _values(item: Mapping[str, Any]) -> str:
     if kind == "categorical":
         weights = item["weights"]
         if not weights or len(set(weights)) == 1:
-            return ", ".join(map(_word, item["choices"]))
+            words = [_word(choice) for choice in item["choices"]]
+            return (" | " if any("," in word for word in words) else ", ").join(words)
         shares = [round(100 * weight / sum(weights)) for weight in weights]
         return ", ".join(f"{_word(c)} ({s} %)" for c, s in zip(item["choices"], shares, strict=True))
-    distribution = {
-        "normal": lambda: f", normal around {_word(item['mu'])} ± {_word(item['sigma'])}",
-        "beta": lambda: f", beta({_word(item['alpha'])}, {_word(item['beta'])})",
-        "uniform": lambda: "",
-    }[kind.split("_")[0]]()
+    match kind.split("_")[0]:
+        case "normal":
+            distribution = f", normal around {_word(item['mu'])} ± {_word(item['sigma'])}"
+        case "beta":
+            distribution = f", beta({_word(item['alpha'])}, {_word(item['beta'])})"
+        case _:
+            distribution = ""
     logarithmic = ", logarithmic" if item["log"] else ""
     return f"{_word(item['lower'])} to {_word(item['upper'])}{logarithmic}{distribution}"
 

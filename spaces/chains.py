@@ -481,7 +481,10 @@ def _described(layer: Layer) -> str:
         parts.append(f"expansion {layer.expansion}")
     if layer.stride != 1:
         parts.append(f"stride {str(layer.stride).replace('x', '×')}")
-    parts += [name for name in (layer.normalisation, layer.activation) if name != "none"]
+    if layer.normalisation != "none":
+        parts.append(f"{layer.normalisation} norm")
+    if layer.activation != "none":
+        parts.append(layer.activation)
     return " · ".join(parts)
 
 

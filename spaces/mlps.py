@@ -243,10 +243,13 @@ class Mlp:
             return len(boxes) - 1
 
         for layer in self._layers(params):
-            details = [f"{layer.units} units", layer.normalisation, layer.activation]
+            details = [f"{layer.units} units"]
+            if layer.normalisation != "none":
+                details.append(f"{layer.normalisation} norm")
+            details.append(layer.activation)
             if layer.dropout:
                 details.append(f"dropout {layer.dropout:g}")
-            top = put(Box("linear", " · ".join(d for d in details if d != "none")), last)
+            top = put(Box("linear", " · ".join(details)), last)
             if layer.residual:
                 top = put(Box("add", "" if features == layer.units else "input projected"), last, top)
             features, last = layer.units, top

@@ -233,7 +233,7 @@ class TestNetworks:
         vectors = space.input_shape is not None and len(space.input_shape) == 1
         shape = space.input_shape if vectors else (3, size, size)
         images, labels = torch.randn(4, *shape), torch.tensor([0, 1, 2, 9])
-        for params in [space.default, *space.sample(4, rng)]:
+        for params in [space.default, *space.sample(2, rng)]:
             network = space.build(params)
             loss = nn.functional.cross_entropy(network(images), labels)
             loss.backward()
@@ -243,7 +243,7 @@ class TestNetworks:
             assert all(g.isfinite().all() for g in gradients)
 
     def test_count_is_exact(self, space: Space, rng: np.random.Generator) -> None:
-        for params in space.sample(20, rng):
+        for params in space.sample(10, rng):
             expected = sum(p.numel() for p in space.build(params).parameters())
             assert space.count(params).parameters == expected
 
@@ -259,7 +259,7 @@ class TestNetworks:
             with pytest.raises(ValueError, match="source"):
                 space.source(space.default)
             return
-        for width, params in [(0.5, space.default), *((1.0, p) for p in space.sample(8, rng))]:
+        for width, params in [(0.5, space.default), *((1.0, p) for p in space.sample(3, rng))]:
             module = types.ModuleType("found")
             code = space.source(params, width=width)
             assert "bonas" not in code.replace("Found by bonas", "")
@@ -272,7 +272,7 @@ class TestNetworks:
     def test_drawing_is_well_formed(self, space: Space, rng: np.random.Generator) -> None:
         from xml.etree import ElementTree
 
-        for params in space.sample(5, rng):
+        for params in space.sample(2, rng):
             root = ElementTree.fromstring(space.draw(params))
             assert root.tag.endswith("svg")
             assert len(root.findall(".//{*}rect")) >= 2

@@ -51,11 +51,6 @@ class Sketch:
     def __init__(self) -> None:
         self._nodes: list[Node] = []
 
-    @property
-    def nodes(self) -> Graph:
-        """What has been collected."""
-        return tuple(self._nodes)
-
     def add(self, name: str, op: str, *inputs: str, **settings: Any) -> str:
         """Appends a node and returns its name, for use as an input of later ones."""
         self._nodes.append(Node(name, op, inputs, settings))

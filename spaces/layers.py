@@ -144,7 +144,7 @@ def count_layer(layer: Layer, channels: int, size: tuple[int, int]) -> Count:
     """Exact size of a layer that reads images of so many channels and of ``size`` (rows, columns)."""
     sketch = Sketch()
     OPERATIONS[layer.op].sketch(sketch, "layer", INPUT, channels, layer)
-    return count_graph(sketch.nodes, (channels, *size))
+    return count_graph(sketch.graph(), (channels, *size))
 
 
 @lru_cache(maxsize=1024)

@@ -181,7 +181,7 @@ class Mlp:
             layer = layer._replace(units=scaled(layer.units, width))
             source, features = _sketch(sketch, f"layer{i}", source, features, layer), layer.units
         sketch.add("classifier", "Linear", source, in_features=features, out_features=self.n_classes)
-        return sketch.nodes
+        return sketch.graph()
 
     def count(self, params: Mapping[str, Any], prune: bool) -> Count:
         """Exact size; nothing is ever pruned."""

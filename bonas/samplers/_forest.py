@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # For one ask: mutations of each incumbent; mutants mutated again, and how often each; prior draws.
 _MUTATIONS, _AGAIN, _FURTHER, _PRIOR = 32, 3, 12, 64
+_LEAST_INITIAL, _MOST_INITIAL = 5, 20
 
 
 class ForestSampler:
@@ -35,7 +36,9 @@ class ForestSampler:
     Several metrics are scalarised with weights drawn anew for each ask (ParEGO, Knowles 2006).
 
     Args:
-        n_initial: trials with a value, or failed ones, before the forest takes over from prior draws.
+        n_initial: trials with a value, or failed ones, before the forest takes over from prior draws. None:
+            half as many as the space has hyperparameters, at least 5 and at most 20; fewer leave a large
+            space unseen, since what follows lies near the best of them.
         n_trees: number of trees.
         n_incumbents: how many of the best trials are mutated.
         random_fraction: chance of a prior draw instead, so that no misjudgement lasts.
@@ -48,13 +51,14 @@ class ForestSampler:
     def __init__(
         self,
         *,
-        n_initial: int = 5,
+        n_initial: int | None = None,
         n_trees: int = 32,
         n_incumbents: int = 5,
         random_fraction: float = 0.1,
         seed: int | None = None,
     ) -> None:
-        at_least("n_initial", n_initial, 1, 5)
+        if n_initial is not None:
+            at_least("n_initial", n_initial, 1, 5)
         at_least("n_trees", n_trees, 2, 32)
         at_least("n_incumbents", n_incumbents, 1, 5)
         if not (isinstance(random_fraction, (int, float)) and 0 <= random_fraction <= 1):
@@ -86,7 +90,7 @@ class ForestSampler:
         seen = seen_keys(view)
         valued = [trial for trial in view.trials if all(name in trial.values for name in view.metric_names)]
         n_informative = len(valued) + sum(t.state is TrialState.FAIL and t.last is None for t in view.trials)
-        if not valued or n_informative < self.n_initial or rng.random() < self.random_fraction:
+        if not valued or n_informative < self._initial(space) or rng.random() < self.random_fraction:
             return draw_new(space, seen, rng)
         weights = rng.dirichlet(np.ones(len(view.metric_names)))
         model = Surrogate(self._encode(space), view, rng, weights=weights, n_trees=self.n_trees)
@@ -125,6 +129,11 @@ class ForestSampler:
         rng = np.random.default_rng(0)
         model = Surrogate(self._encode(space), view, rng, n_trees=4 * self.n_trees)
         return model.predict(configurations)
+
+    def _initial(self, space: Space) -> int:
+        if self.n_initial is not None:
+            return self.n_initial
+        return min(_MOST_INITIAL, max(_LEAST_INITIAL, len(space.names) // 2))
 
     def _encode(self, space: Space) -> Encoder:
         if self._encoder is None or self._encoder.space is not space:

@@ -37,6 +37,9 @@ from spaces.nas_bench_201 import OPERATIONS
 SIZES, CHANNELS, BATCH = (8, 28, 32, 64), (1, 3), 2
 RESULTS = Path(__file__).parent / "results" / "build_networks.json"
 
+BLIND = "the output does not depend on the input"
+"""No failure: cells may let nothing through where ``none`` is among their operations."""
+
 Task = tuple[str, int, int, int, int]
 """Space, side, channels, how many configurations, seed."""
 
@@ -48,8 +51,9 @@ def problems(space: spaces.Space, params: dict[str, Any]) -> Iterator[str]:
     count, built = space.count(params), sum(p.numel() for p in network.parameters())
     if count.parameters != built:
         yield f"counted {count.parameters} parameters, built {built}"
+    inputs = torch.randn(BATCH, *space.input_shape, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
-        logits = network(torch.randn(BATCH, *space.input_shape))
+        logits = network(inputs)
     # Torch counts two operations for a multiply-accumulate, and of those only in convolutions and products.
     if counter.get_total_flops() != 2 * BATCH * count.macs:
         yield f"counted {count.macs} multiply-accumulates, torch {counter.get_total_flops() / 2 / BATCH}"
@@ -59,8 +63,10 @@ def problems(space: spaces.Space, params: dict[str, Any]) -> Iterator[str]:
         yield f"loss {loss.item()}"
     gradients = {name: p.grad for name, p in network.named_parameters()}
     without = [name for name, gradient in gradients.items() if gradient is None]
-    if without:
+    if without and inputs.grad is not None:
         yield f"no gradients reach {without}"
+    elif inputs.grad is None:
+        yield BLIND
     if not all(gradient.isfinite().all() for gradient in gradients.values() if gradient is not None):
         yield "gradients not finite"
 
@@ -70,7 +76,7 @@ def check(task: Task) -> dict[str, Any]:
     name, side, channels, n, seed = task
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    start, failures = time.perf_counter(), []
+    start, failures, blind = time.perf_counter(), [], 0
     space = SPACES[name](channels, side).with_hyperparameters()
     rng = np.random.default_rng([seed, side, channels])
     for params in space.sample(n, rng):
@@ -78,16 +84,11 @@ def check(task: Task) -> dict[str, Any]:
             found = list(problems(space, params))
         except Exception as error:
             found = [repr(error)]
-        failures += [{"params": params, "problem": problem} for problem in found]
+        blind += BLIND in found
+        failures += [{"params": params, "problem": problem} for problem in found if problem != BLIND]
     seconds = round(time.perf_counter() - start, 1)
-    return {
-        "space": name,
-        "side": side,
-        "channels": channels,
-        "n": n,
-        "failures": failures,
-        "seconds": seconds,
-    }
+    done = {"n": n, "blind": blind, "failures": failures, "seconds": seconds}
+    return {"space": name, "side": side, "channels": channels, **done}
 
 
 def check_all(n: int, seed: int, jobs: int, chosen: list[str]) -> list[dict[str, Any]]:
@@ -145,8 +146,8 @@ def report(result: dict[str, Any]) -> str:
         "than the module's, or multiply-accumulates other than half of what torch's `FlopCounterMode` counts "
         "(for the operations both count: convolutions and linear layers).",
         "",
-        "| space | configurations | at 8 / 28 / 32 / 64 pixels | with 1 / 3 channels | failures | seconds |",
-        "|---|---|---|---|---|---|",
+        "| space | configurations | at 8, 28, 32, 64 pixels | 1, 3 channels | failures | blind | seconds |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(row["space"] for row in result["networks"]):
         rows = [row for row in result["networks"] if row["space"] == name]
@@ -155,12 +156,13 @@ def report(result: dict[str, Any]) -> str:
             for key, values in (("side", SIZES), ("channels", CHANNELS))
         )
         failures = sum(len(row["failures"]) for row in rows)
-        n, seconds = sum(row["n"] for row in rows), sum(row["seconds"] for row in rows)
-        lines.append(f"| {name} | {n} | {sides} | {channels} | {failures} | {seconds:.0f} |")
+        n, blind, seconds = (sum(row[key] for row in rows) for key in ("n", "blind", "seconds"))
+        lines.append(f"| {name} | {n} | {sides} | {channels} | {failures} | {blind} | {seconds:.0f} |")
     lines += [
         "",
         "`mlp`: vectors of 8 to 192 features in place of images. Cells have 4 filters and one normal cell a "
-        "stage.",
+        "stage. *Blind* networks let nothing through, as cells may where `none` is among their operations; "
+        "they are no failures.",
     ]
     table = result["nas_bench_201_sizes"]
     if "n" in table:

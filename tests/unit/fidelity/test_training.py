@@ -315,6 +315,23 @@ def test_drop_path_grows_and_resumes_bit_identically(objective: TrainOn, tmp_pat
     )
 
 
+def test_cells_train_and_resume_with_everything_at_once(tmp_path: Path) -> None:
+    from spaces import cell
+
+    space = cell(preset="enas", input_shape=(1, 8, 8), n_classes=3, filters=4, cells=1).with_hyperparameters()
+    fixed = {"drop_path": 0.3, "mixup": 0.2, "cutout": 0.25, "dropout": 0.1, "optimizer": "muon"}
+    params = space.fix(fixed).sample(1, np.random.default_rng(0))[0]
+    objective = train_on(make_data(50))
+    train_in_parts(
+        objective,
+        tmp_path,
+        {1},
+        params=params,
+        fidelity=Fidelity(epochs=2),
+        build=lambda: space.build(params),
+    )
+
+
 def test_mixed_examples_are_seen_and_counted_by_their_shares(objective: TrainOn) -> None:
     plain, mixed = ({"batch_size": 90, "lr": 1e-9, "mixup": mixup} for mixup in (0.0, 1.0))
     seen: list[torch.Tensor] = []

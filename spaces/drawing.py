@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from html import escape
 from itertools import combinations, pairwise
 
-from spaces.layout import layered
+from spaces.layout import Layout, layered
 
 _MARGIN, _BETWEEN = 14.0, 44.0  # around everything, and between parts
 _TITLE, _DETAIL, _HEADING, _CAPTION = 12.5, 11.0, 14.0, 11.5  # font sizes
 _SMALLEST = 8.0  # font size below which a word is rather cut
 _LEADING = 1.3  # line height as a multiple of the font size
-_WIDE, _NARROW = 280.0, 84.0  # what a line of a box may take: where there is room, and in crowded rows
-_CROWDED = 480.0  # width of a picture above which its boxes become narrow
+_LIMITS = (280.0, 150.0, 84.0)  # what a line of a box may take: the first with which rows are not crowded
+_CROWDED = 500.0  # width of a picture
 _PAGE = 1000.0  # width that several parts should fit
 
 # Contrast to white and to #0d1117, the darkest page in common use: at least 3 (lines), 4 (text).
@@ -165,11 +165,13 @@ def _fitted(text: str, size: float, limit: float, bold: bool = False) -> _Text:
     """``text`` in lines of at most ``limit`` pixels: broken between words, then smaller, then cut."""
     if not text.strip():
         return _Text((), size, bold)
-    words = [w for part in re.split(r"(?<=·) ", " ".join(text.split())) for w in _words(part)]
-    longest = max(_length(word, size, bold) for word in words)
+    words = _words(text, size, limit, bold)
+    longest = max(_length(word.removesuffix(" ·"), size, bold) for word in words)
     if longest > limit:
         size = max(_SMALLEST, size * limit / longest)
-        words = [_cut(word, size, limit, bold) for word in words]
+        words = [
+            _cut(word.removesuffix(" ·"), size, limit, bold) + " ·" * word.endswith(" ·") for word in words
+        ]
     lines = _lines(words, size, bold, limit)
     # As many lines could be shorter: no line with one word left over.
     narrow, step = limit, limit / 2
@@ -184,16 +186,26 @@ def _fitted(text: str, size: float, limit: float, bold: bool = False) -> _Text:
 def _lines(words: Sequence[str], size: float, bold: bool, limit: float) -> list[str]:
     lines = [words[0]]
     for word in words[1:]:
-        if _length(f"{lines[-1]} {word}", size, bold) <= limit:
+        if _length(f"{lines[-1]} {word}".removesuffix(" ·"), size, bold) <= limit:
             lines[-1] += f" {word}"
         else:
             lines.append(word)
     return lines
 
 
-def _words(part: str) -> list[str]:
-    """What must not be separated: a word, and a dot stays with the word before it."""
-    return re.findall(r"\S+(?: ·)?", part)
+def _words(text: str, size: float, limit: float, bold: bool) -> list[str]:
+    """What should not be separated: what stands between dots where that fits a line, else its words.
+
+    A dot stays with what is before it.
+    """
+    items = " ".join(text.split()).split(" · ")
+    words: list[str] = []
+    for i, item in enumerate(items):
+        dot = " ·" if i < len(items) - 1 else ""
+        # A line's last dot is left out, so it needs no room.
+        parts = [item] if _length(item, size, bold) <= limit else item.split(" ")
+        words += [*parts[:-1], parts[-1] + dot]
+    return words
 
 
 def _cut(word: str, size: float, limit: float, bold: bool) -> str:
@@ -322,15 +334,14 @@ def _part(name: str, picture: Picture) -> _Part:
     number = {node: i for i, node in enumerate(order)}
     edges = [(number[a], number[b]) for a, b in ends]
 
-    def laid(limit: float) -> tuple[list[_Shape], list[_Shape], float]:
+    def laid(limit: float) -> tuple[list[_Shape], Layout]:
         found = [_of_box(box, limit) for box in picture.boxes] + [_of_label(text, limit) for text in labelled]
-        shapes = [found[node] for node in order]
-        return found, shapes, layered([s.size for s in shapes], edges).width
+        return found, layered([found[node].size for node in order], edges)
 
-    found, shapes, width = laid(_WIDE)
-    if width > _CROWDED:
-        found, shapes, _ = laid(_NARROW)
-    layout = layered([shape.size for shape in shapes], edges)
+    for limit in _LIMITS:
+        found, layout = laid(limit)
+        if layout.width <= _CROWDED:
+            break
     ways, at = [], 0
     for arrow in picture.arrows:
         pieces = 2 if arrow.label else 1

@@ -23,6 +23,7 @@ from typing import Any
 
 import ConfigSpace
 import numpy as np
+from ConfigSpace.exceptions import ActiveHyperparameterNotSetError, ForbiddenValueError
 
 from bonas import spaces
 
@@ -46,16 +47,8 @@ def random_space(rng: np.random.Generator) -> spaces.Space:
     """A small random space."""
     if rng.random() < 0.03:
         return _family(rng)
-    hyperparameters = [
-        _hyperparameter(f"{NAMES[rng.integers(len(NAMES))]}{i}", rng) for i in range(_few(rng))
-    ]
-    cs = ConfigSpace.ConfigurationSpace()
-    cs.add(hyperparameters)
-    for i, child in enumerate(hyperparameters):
-        if i and rng.random() < 0.4:
-            cs.add(_condition(child, hyperparameters[:i], rng))
-    clauses = [_clause(hyperparameters, rng) for _ in range(rng.integers(3))]
-    cs.add([clause for clause in clauses if clause is not None])
+    while (cs := _configuration_space(rng)) is None:
+        pass
     space = spaces.Space(cs)
     if rng.random() < 0.2:
         space = space.with_hyperparameters()
@@ -64,6 +57,23 @@ def random_space(rng: np.random.Generator) -> spaces.Space:
         name = list(params)[rng.integers(len(params))]
         space = space.fix({name: params[name]})
     return space
+
+
+def _configuration_space(rng: np.random.Generator) -> Any:
+    """A random ConfigSpace space; None if ConfigSpace refuses it, say because its default is forbidden."""
+    parts = [_hyperparameter(f"{NAMES[rng.integers(len(NAMES))]}{i}", rng) for i in range(rng.integers(1, 6))]
+    cs = ConfigSpace.ConfigurationSpace()
+    cs.add(parts)
+    try:
+        for i, child in enumerate(parts):
+            if i and rng.random() < 0.4:
+                # ConfigSpace contradicts itself about being unequal to a parent that is inactive.
+                cs.add(_condition(child, parts[:i], set(cs.conditional_hyperparameters), rng))
+        clauses = [_clause(parts, rng) for _ in range(rng.integers(3))]
+        cs.add([clause for clause in clauses if clause is not None])
+    except (ForbiddenValueError, ActiveHyperparameterNotSetError):
+        return None
+    return cs
 
 
 def _family(rng: np.random.Generator) -> spaces.Space:
@@ -75,10 +85,6 @@ def _family(rng: np.random.Generator) -> spaces.Space:
     ]
     space = make[rng.integers(len(make))]()
     return space.with_hyperparameters() if rng.random() < 0.5 else space
-
-
-def _few(rng: np.random.Generator) -> int:
-    return int(rng.integers(1, 6))
 
 
 def _hyperparameter(name: str, rng: np.random.Generator) -> Any:
@@ -131,11 +137,12 @@ def _values(hyperparameter: Any, rng: np.random.Generator) -> list[Any]:
     return [min(max(v, hyperparameter.lower), hyperparameter.upper) for v in np.asarray(values).tolist()]
 
 
-def _condition(child: Any, earlier: list[Any], rng: np.random.Generator) -> Any:
+def _condition(child: Any, earlier: list[Any], conditional: set[str], rng: np.random.Generator) -> Any:
     def literal(parent: Any) -> Any:
         values = _values(parent, rng)
-        # Order is what numbers and ordinals have.
-        kinds = [ConfigSpace.EqualsCondition, ConfigSpace.NotEqualsCondition, ConfigSpace.InCondition]
+        kinds = [ConfigSpace.EqualsCondition, ConfigSpace.InCondition]
+        if parent.name not in conditional:
+            kinds.append(ConfigSpace.NotEqualsCondition)
         if parent.ORDERABLE:
             kinds += [ConfigSpace.LessThanCondition, ConfigSpace.GreaterThanCondition]
         kind = kinds[rng.integers(len(kinds))]

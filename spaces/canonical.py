@@ -53,7 +53,7 @@ def canonical(graph: Graph, commutative: Collection[str] = ("add", "concat")) ->
         commutative: ops whose inputs have no order; ``concat`` keeps its order where it matters.
 
     Returns:
-        32 hexadecimal digits. Takes about 0.1 ms for 30 nodes.
+        32 hexadecimal digits. Takes about 0.2 ms for 30 nodes.
     """
     labels, edges = _contracted(*_normal_form(graph, frozenset(commutative)))
     return hashlib.sha256(_Labelling(labels, edges).text().encode()).hexdigest()[:32]
@@ -191,8 +191,10 @@ def _contracted(labels: list[str], edges: list[Edges]) -> tuple[list[str], list[
 def _renumbered(
     labels: Sequence[str], edges: Sequence[Edges], kept: Sequence[int]
 ) -> tuple[list[str], list[Edges]]:
+    if len(kept) == len(labels):
+        return list(labels), list(edges)
     number = {old: new for new, old in enumerate(kept)}
-    inputs = [tuple((tag, number[child]) for tag, child in edges[i]) for i in kept]
+    inputs = [tuple([(tag, number[child]) for tag, child in edges[i]]) for i in kept]
     return [labels[i] for i in kept], inputs
 
 
@@ -265,7 +267,7 @@ class _Labelling:
 
     def _refined(self, colours: list[int]) -> list[int]:
         """Colours that take in those of inputs and consumers until no more nodes are told apart."""
-        apart = 0
+        apart = len(set(colours))
         while apart < len(colours):
             for i, inputs in enumerate(self.edges):
                 total = sum([_mixed(tag, colours[child]) for tag, child in inputs])

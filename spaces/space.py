@@ -285,7 +285,8 @@ class Space:
 
     def features(self, params: Mapping[str, Any]) -> NDArray[np.float64]:
         """Structural features of the network for a surrogate: finite, shape (k,); empty if none are known."""
-        return self.features_many([params])[0]
+        row: NDArray[np.float64] = self.features_many([params])[0]
+        return row
 
     def features_many(self, configurations: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
         """:meth:`features` of several configurations; shape (n, k)."""
@@ -514,7 +515,7 @@ def _columns(
     Raises:
         ValueError: if it is not a 1-D array of finite numbers, of one length.
     """
-    rows = []
+    rows: list[NDArray[np.float64]] = []
     for params in configurations:
         row = np.asarray(function(dict(params)), dtype=np.float64)
         if row.ndim != 1 or not np.isfinite(row).all():

@@ -374,7 +374,7 @@ class Table:
                         f"the forbidden clauses {component.shown} left {len(allowed)} of {len(fresh)} "
                         "samples: too few to search. Say what is allowed with conditions or narrower choices."
                     )
-                good, columns = allowed[: len(rows)], list(component.columns)
+                good, columns = allowed[: len(rows)], np.array(component.columns)
                 table[np.ix_(rows[: len(good)], columns)] = fresh[np.ix_(good, columns)]
                 left[component] = rows[len(good) :]
                 # As many as will do at the rate seen here, and a few more.
@@ -429,7 +429,8 @@ class Table:
                 f"the priors give no chance to what {component.shown} leaves allowed. Raise the weights of "
                 "some of it, or remove a clause."
             )
-        return chances / chances.sum()
+        normalised: NDArray[np.float64] = chances / chances.sum()
+        return normalised
 
     def _tied(self, clauses: Sequence[set[int]], parents: Mapping[int, set[int]]) -> tuple[Component, ...]:
         """The components, from the columns of each clause and the parents of each column."""

@@ -387,3 +387,10 @@ def test_not_a_space() -> None:
         Space.from_dict({"lr": 1})
     with pytest.raises(ValueError, match="must be a function"):
         Space(ConfigSpace.ConfigurationSpace({"a": (0, 1)}), build="net")  # type: ignore[arg-type]
+
+
+def test_no_samples_are_no_samples() -> None:
+    cs = ConfigSpace.ConfigurationSpace()
+    a, b = ConfigSpace.Float("a", (0, 1)), ConfigSpace.Float("b", (0, 1))
+    cs.add(a, b, ConfigSpace.ForbiddenGreaterThanRelation(a, b))
+    assert Space(cs).sample(0, np.random.default_rng(0)) == []

@@ -175,7 +175,7 @@ class Chain:
         self.filters = checked_numbers("filters", filters)
         self.strides = checked_sizes("strides", strides)
         self.activations = checked_names("activations", activations, tuple(ACTIVATIONS))
-        self.normalisations = checked_names("normalisations", normalisations, NORMALISATIONS)
+        self.normalisations = checked_names("normalisations", normalisations, tuple(NORMALISATIONS))
         self.dilations = checked_numbers("dilations", dilations)
         self.expansions = checked_numbers("expansions", expansions)
         if skip_connections is True:
@@ -299,7 +299,12 @@ class Chain:
             OrdinalHyperparameter(f"{at}filters", self.filters, default_value=filters),
             OrdinalHyperparameter(f"{at}stride", self.strides, default_value=stride),
             CategoricalHyperparameter(f"{at}activation", self.activations, default_value=activation),
-            CategoricalHyperparameter(f"{at}normalisation", self.normalisations, default_value=normalisation),
+            CategoricalHyperparameter(
+                f"{at}normalisation",
+                self.normalisations,
+                weights=[NORMALISATIONS[n] for n in self.normalisations],
+                default_value=normalisation,
+            ),
             OrdinalHyperparameter(f"{at}dilation", self.dilations),
             OrdinalHyperparameter(
                 f"{at}expansion", self.expansions, default_value=_nearest(self.expansions, 6)

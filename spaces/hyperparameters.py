@@ -56,19 +56,19 @@ def _range(low: float, high: float, default: float, log: bool = False) -> Maker:
 
 HYPERPARAMETERS: tuple[Hyperparameter, ...] = (
     Hyperparameter("optimizer", _choice("sgd", "adamw", "muon", default="adamw")),
-    Hyperparameter("lr", _range(1e-4, 0.3, default=3e-3, log=True)),
+    Hyperparameter("lr", _range(3e-4, 0.1, default=3e-3, log=True)),
     Hyperparameter("momentum", _range(0.5, 0.99, default=0.9), optimizers=("sgd", "muon")),
     Hyperparameter("nesterov", _choice(False, True, default=True), optimizers=("sgd",)),
     Hyperparameter("beta1", _range(0.8, 0.99, default=0.9), optimizers=("adamw",)),
     Hyperparameter("schedule", _choice("cosine", "linear", "warmup_stable_decay", default="cosine")),
-    Hyperparameter("weight_decay", _range(1e-6, 1e-1, default=1e-3, log=True)),
+    Hyperparameter("weight_decay", _range(1e-5, 3e-2, default=1e-3, log=True)),
     Hyperparameter("batch_size", _levels(32, 64, 128, 256, default=64)),
     Hyperparameter("label_smoothing", _range(0.0, 0.2, default=0.1)),
     # Levels, because "off" must have its share of the draws: short trainings seldom want these.
     Hyperparameter("mixup", _levels(0.0, 0.1, 0.2, 0.4, 1.0, default=0.0)),
     Hyperparameter("cutout", _levels(0.0, 0.25, 0.5, default=0.0), needs="images"),
     Hyperparameter("augmentation", _choice("none", "shift", "shift_flip", default="none"), needs="images"),
-    Hyperparameter("dropout", _range(0.0, 0.5, default=0.0), needs="dropout"),
+    Hyperparameter("dropout", _range(0.0, 0.4, default=0.0), needs="dropout"),
     Hyperparameter("drop_path", _range(0.0, 0.4, default=0.0), needs="drop_path"),
 )
 """What :func:`default_hyperparameters` offers; the defaults are what one would try first."""

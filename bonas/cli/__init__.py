@@ -149,8 +149,8 @@ def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--fix",
         action="append",
         metavar="NAME=VALUE",
-        help="do not search this hyperparameter; repeat for several (default: the augmentation that suits a "
-        "data set known by name)",
+        help="do not search this hyperparameter; repeat for several (default: for a data set known by name, "
+        "the augmentation that suits it, no mix-up and no cutout)",
     )
     how.add_argument("--seed", type=_seed, metavar="N", help="of everything random (default: 0)")
 

@@ -171,15 +171,15 @@ def _limits(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _space(settings: Settings, data: Data, arguments: argparse.Namespace) -> Space:
-    """The space to search, less what ``--fix`` fixes and the augmentation a data set is known for."""
-    from fidelity.data import AUGMENTATIONS
+    """The space to search, less what ``--fix`` fixes and what is known for the data set."""
+    from fidelity.data import REGULARISATION
 
     space = make(settings.space, data.input_shape, data.n_classes, macro_of(arguments))
     space = space.with_hyperparameters()
     fixed = arguments.fix or ()
     values: dict[str, Any] = {}
-    if settings.data in AUGMENTATIONS and "augmentation" in space.names:
-        values["augmentation"] = AUGMENTATIONS[settings.data]
+    known_for_data = REGULARISATION.get(settings.data, {})
+    values.update((name, value) for name, value in known_for_data.items() if name in space.names)
     given = [_fixed_value(space, word) for word in fixed]
     if len(dict(given)) < len(given):
         raise ValueError(f"--fix {' '.join(fixed)}: fixes one twice. Give each hyperparameter once.")

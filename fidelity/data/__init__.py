@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from fidelity.data._records import Data, Split, SplitPlan
-from fidelity.data.named import AUGMENTATIONS, NAMED
+from fidelity.data.named import NAMED, REGULARISATION
 from fidelity.data.tables import SUFFIXES, from_file
 
-__all__ = ["AUGMENTATIONS", "NAMES", "Data", "Split", "load_data"]
+__all__ = ["NAMES", "REGULARISATION", "Data", "Split", "load_data"]
 
 NAMES: tuple[str, ...] = (*NAMED, "folder")
 """What :func:`load_data` knows by name."""

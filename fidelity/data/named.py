@@ -148,12 +148,16 @@ NAMED: dict[str, Callable[[Path | None, SplitPlan, bool], Data]] = {
 }
 """Loaders by name: (folder or None, how to split, whether to download) -> data."""
 
-AUGMENTATIONS: dict[str, str] = {
-    "digits": "shift",
-    "mnist": "shift",
-    "fashion-mnist": "shift_flip",
-    "cifar10": "shift_flip",
-    "cifar100": "shift_flip",
+_SHIFT = {"augmentation": "shift", "mixup": 0.0, "cutout": 0.0}
+_SHIFT_FLIP = _SHIFT | {"augmentation": "shift_flip"}
+
+REGULARISATION: dict[str, dict[str, Any]] = {
+    "digits": _SHIFT,
+    "mnist": _SHIFT,
+    "fashion-mnist": _SHIFT_FLIP,
+    "cifar10": _SHIFT_FLIP,
+    "cifar100": _SHIFT_FLIP,
 }
-"""Which changes of an image leave its label alone: known for these, and no question for a short training,
-in which every augmentation looks worse than it is."""
+"""Hyperparameters that are known for a data set, and no question for a short training, in which whatever
+makes training harder looks worse than it is: which changes of an image leave its label alone, and neither
+mix-up nor cutout."""

@@ -63,7 +63,7 @@ def test_ranges_priors_conditions_and_defaults_are_said(run: Run) -> None:
     rows = [" ".join(line.split()) for line in run("space", "chain")[1].splitlines()]
     assert "n_layers 2 to 6 3" in rows
     assert any(r.startswith("layer{i}_op ") and r.endswith("if n_layers > i, i = 2 … 5") for r in rows)
-    assert any(r.startswith("lr 0.0001 to 0.3, logarithmic 0.003") for r in rows)
+    assert any(r.startswith("lr 0.0003 to 0.1, logarithmic 0.003") for r in rows)
     assert any(r.startswith("momentum ") and "if optimizer" in r for r in rows)
     assert any("conv (50 %)" in r for r in rows)
 

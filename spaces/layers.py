@@ -25,7 +25,8 @@ ACTIVATIONS: Mapping[str, str] = {
 """Classes in ``torch.nn`` by the names used in configurations."""
 
 NORMALISATIONS = {"batch": 3, "group": 1, "none": 1}
-"""Of images, with prior weights: several layers without any normalisation seldom train well. ``group`` has 8 groups where the channels divide into that many of at least two."""
+"""Of images, with prior weights: several layers without any normalisation seldom train well. ``group`` has 8
+groups where the channels divide into that many of at least two."""
 
 
 class Layer(NamedTuple):

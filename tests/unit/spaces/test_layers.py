@@ -19,7 +19,7 @@ CHOICES = {
     "filters": st.sampled_from([1, 3, 8, 12]),
     "stride": st.sampled_from([1, 2, 3, "2x1", "1x3"]),
     "activation": st.sampled_from(sorted(ACTIVATIONS)),
-    "normalisation": st.sampled_from(NORMALISATIONS),
+    "normalisation": st.sampled_from(list(NORMALISATIONS)),
     "dilation": st.sampled_from([2, 3]),
     "expansion": st.sampled_from([1, 2, 6]),
 }
@@ -35,7 +35,7 @@ def built(layer: Layer, channels: int) -> nn.Module:
     sketch = Sketch()
     if OPERATIONS[layer.op].sketch(sketch, "layer", INPUT, channels, layer) == INPUT:
         return nn.Identity()
-    return Network(sketch.nodes)
+    return Network(sketch.graph())
 
 
 @settings(deadline=None, max_examples=80)

@@ -15,6 +15,7 @@ import bonas
 from bonas import spaces
 from bonas.cli import main
 from bonas.cli.named_spaces import SPACES
+from fidelity.data import REGULARISATION
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -139,9 +140,8 @@ def test_cells_are_searched_at_the_size_asked_for(name: str, run: Run, tmp_path:
     code, _, err = run("search", "--data", "digits", *words, *TINY)
     assert code == 0, err
     study = bonas.load_study(storage=tmp_path / "s")
-    assert study.space == spaces.cell(name, (1, 8, 8), 10, filters=4, cells=1).with_hyperparameters().fix(
-        {"augmentation": "shift"}
-    )
+    asked = spaces.cell(name, (1, 8, 8), 10, filters=4, cells=1).with_hyperparameters()
+    assert study.space == asked.fix(REGULARISATION["digits"])
     assert len(study.trials) == 2
     code, _, err = run("search", "--study", tmp_path / "s", "--cells", 2, *TINY)
     assert code == 2

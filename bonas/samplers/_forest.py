@@ -37,8 +37,8 @@ class ForestSampler:
 
     Args:
         n_initial: trials with a value, or failed ones, before the forest takes over from prior draws. None:
-            half as many as the space has hyperparameters, at least 5 and at most 20; fewer leave a large
-            space unseen, since what follows lies near the best of them.
+            a quarter of the number of hyperparameters, at least 5 and at most 20; fewer leave a large space
+            unseen, since what follows lies near the best of them.
         n_trees: number of trees.
         n_incumbents: how many of the best trials are mutated.
         random_fraction: chance of a prior draw instead, so that no misjudgement lasts.
@@ -133,7 +133,7 @@ class ForestSampler:
     def _initial(self, space: Space) -> int:
         if self.n_initial is not None:
             return self.n_initial
-        return min(_MOST_INITIAL, max(_LEAST_INITIAL, len(space.names) // 2))
+        return min(_MOST_INITIAL, max(_LEAST_INITIAL, len(space.names) // 4))
 
     def _encode(self, space: Space) -> Encoder:
         if self._encoder is None or self._encoder.space is not space:

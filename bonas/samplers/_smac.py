@@ -187,7 +187,7 @@ def log_scaled(losses: Floats) -> Floats:
 # SMAC's own -----------------------------------------------------------------------------------
 
 
-class _Forest(RandomForest):  # type: ignore[misc]
+class _Forest(RandomForest):
     """SMAC's forest, predicting in batches and without its detours.
 
     With the facade's ``max_leaf_nodes`` of 2²⁰ scikit-learn makes room for as many leaves in each tree, which
@@ -203,7 +203,7 @@ class _Forest(RandomForest):  # type: ignore[misc]
             min_samples_split=2,
             min_samples_leaf=1,
             max_depth=64,
-            max_leaf_nodes=None,
+            max_leaf_nodes=None,  # type: ignore[arg-type]
             n_jobs=1,
             seed=seed,
         )
@@ -228,10 +228,10 @@ class _Forest(RandomForest):  # type: ignore[misc]
         return each.mean(axis=1, keepdims=True), variance
 
 
-class _LogEI(EI):  # type: ignore[misc]
+class _LogEI(EI):
     """SMAC's expected improvement on logarithmic costs, of tables instead of ``Configuration`` objects."""
 
-    def __call__(self, X: Floats) -> Floats:
+    def improvement(self, X: Floats) -> Floats:
         """The improvement expected of inputs of shape (n, p), shape (n,)."""
         try:
             return np.asarray(self._compute(X)[:, 0], dtype=np.float64)
@@ -240,7 +240,7 @@ class _LogEI(EI):  # type: ignore[misc]
             if len(X) == 1:
                 return np.zeros(1)
             half = len(X) // 2
-            return np.concatenate([self(X[:half]), self(X[half:])])
+            return np.concatenate([self.improvement(X[:half]), self.improvement(X[half:])])
 
 
 def _search(
@@ -258,15 +258,15 @@ def _search(
     prior = coded.draw(_DRAWS, rng)
     table = coded.table.deactivate(prior.copy())
     table = table[coded.table.allowed(table)]
-    scores = acquisition(model.inputs(table)) if len(table) else np.empty(0)
+    scores = acquisition.improvement(model.inputs(table)) if len(table) else np.empty(0)
     rows, values = [table], [scores]
     at = np.concatenate([incumbents[:_STARTS], table[np.argsort(-scores, kind="stable")[:_STARTS]]])
-    height = acquisition(model.inputs(at))
+    height = acquisition.improvement(model.inputs(at))
     for _ in range(_ROUNDS):
         near, of = _neighbours(coded, at, prior, rng)
         if not len(near):
             break
-        score = acquisition(model.inputs(near))
+        score = acquisition.improvement(model.inputs(near))
         rows.append(near)
         values.append(score)
         better = np.zeros(len(at), dtype=np.bool_)

@@ -40,8 +40,11 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Cells = NDArray[np.intp]
 
-# The share of trials that is good, and the most there are (Watanabe 2023, table 2: "linear", 25).
-_SHARE, _MOST_GOOD = 0.1, 25
+# The share of trials that is good, and the most there are. Fewer than the tenth, up to 25, that Watanabe 2023
+# recommends for up to 30 hyperparameters: see "What was tried" in docs/samplers.md.
+_SHARE, _MOST_GOOD = 0.07, 15
+# Standard deviation of a number's kernel, on the unit scale.
+_BANDWIDTH = 0.05
 # Kernels of bad trials at most: a random subset tells as much, and an ask never takes longer.
 _MOST_BAD = 1000
 # Parts that the scale of a number is divided into.
@@ -242,15 +245,17 @@ class Column:
         """Whether every value has a cell of its own."""
         self.n = int(domain.size) if self.whole else _PARTS
         codes = np.arange(domain.low, domain.high + 1) if self.whole else np.empty(0)
-        self.at: Floats = domain.unit(codes) if self.whole else (np.arange(self.n) + 0.5) / self.n
+        middles = np.asarray((np.arange(self.n) + 0.5) / self.n, dtype=np.float64)
+        self.at: Floats = domain.unit(codes) if self.whole else middles
         """Middle of each cell on the unit scale."""
         self.prior: Floats = np.full(self.n, 1 / self.n)
         if weights is not None:
-            self.prior = np.asarray(weights, dtype=np.float64) / np.sum(weights)
+            self.prior = np.array(weights, dtype=np.float64) / sum(weights)
         elif not even:
             # Smoothed, so that no number is impossible.
             counts = np.bincount(self.cells(draws), minlength=self.n + 1)[: self.n]
-            self.prior = (counts + 0.5) / (len(draws) + 0.5 * self.n)
+            smoothed = (counts + 0.5) / (len(draws) + 0.5 * self.n)
+            self.prior = np.asarray(smoothed, dtype=np.float64)
 
     def cells(self, codes: Codes) -> Cells:
         """The cell of each code; ``n`` where it is inactive."""
@@ -265,25 +270,30 @@ class Column:
     def codes(self, cells: Cells, rng: np.random.Generator) -> Codes:
         """A code of each cell, drawn evenly from it."""
         if self.whole:
-            return cells + float(self.domain.low)
-        return self.domain.from_unit((cells + rng.random(len(cells))) / self.n)
+            return np.asarray(cells + self.domain.low, dtype=np.float64)
+        unit = (cells + rng.random(len(cells))) / self.n
+        return self.domain.from_unit(np.asarray(unit, dtype=np.float64))
 
-    def kernel(self, bandwidth: float, redraw: float) -> Floats:
-        """κ(x | m), shape (n + 1, n): row m, the last one the prior; column x."""
+    def kernel(self, redraw: float) -> Floats:
+        """κ(x | m), shape (n + 1, n): row m, the last one the prior; column x.
+
+        Args:
+            redraw: ε, the chance that the value is drawn from the prior.
+        """
         if self.domain.kind == "categorical":
-            local = np.eye(self.n)
+            local: Floats = np.eye(self.n)
         else:
-            # Next to a kernel's own value of a few, the neighbours must remain likely.
-            width = max(bandwidth, 0.4 / max(self.n - 1, 1))
+            # Of a few numbers, the neighbours must remain likely.
+            width = max(_BANDWIDTH, 0.4 / max(self.n - 1, 1))
             z = (self.at[None, :] - self.at[:, None]) / width
             local = np.exp(-0.5 * z * z) * self.prior
-            local /= local.sum(axis=1, keepdims=True)
-        return np.vstack([(1 - redraw) * local + redraw * self.prior, self.prior])
+            local = local / local.sum(axis=1, keepdims=True)
+        return np.concatenate([(1 - redraw) * local + redraw * self.prior, self.prior[None]])
 
 
 @dataclass(frozen=True, slots=True)
 class _Tables:
-    """κ of every hyperparameter for one bandwidth."""
+    """κ of every hyperparameter for one ε."""
 
     cumulative: tuple[Floats, ...]
     """Over x, to draw from; shape (n + 1, n)."""
@@ -307,7 +317,8 @@ class Kernels:
             Column(domain, item, draws[:, j])
             for j, (domain, item) in enumerate(zip(self.coded.table.domains, items, strict=True))
         ]
-        self._tables: dict[int, _Tables] = {}
+        self._tables: dict[float, _Tables] = {}
+        self._several = np.array([column.n > 1 for column in self.columns], dtype=np.bool_)
 
     def cells(self, codes: Codes) -> Cells:
         """The cells of rows of codes, shape (n, p)."""
@@ -319,24 +330,33 @@ class Kernels:
         prior = np.array([[column.n for column in self.columns]], dtype=np.intp)
         return np.concatenate([self.cells(self.coded.trials(trials)), prior.reshape(1, -1)])
 
-    def tables(self, n_good: int) -> _Tables:
-        """The kernels for so many good trials: the more there are, the narrower."""
-        if n_good not in self._tables:
+    def redraw(self, good: Sequence[TrialRecord]) -> float:
+        """ε: of a kernel's hyperparameters one is redrawn on average, more while few trials are good.
+
+        Drawing a fixed share of them anew would, of dozens that are active, leave none of a trial as it was.
+        """
+        codes = self.coded.trials(good)
+        n_active = np.median((~np.isnan(codes) & self._several).sum(axis=1))
+        return 1 / max(1 + len(good), float(n_active))
+
+    def tables(self, redraw: float) -> _Tables:
+        """The kernels of every hyperparameter."""
+        if redraw not in self._tables:
             self._tables.clear()
             cumulative, logarithms = [], []
             for column in self.columns:
-                kernel = column.kernel(bandwidth(n_good), redraw(n_good, column))
+                kernel = column.kernel(redraw)
                 cumulative.append(np.cumsum(kernel, axis=1)[:, :-1])
                 logs = np.zeros((column.n + 1, column.n + 1), dtype=np.float32)
                 # A choice of weight 0 is never drawn, but a trial may have been given it.
                 logs[:-1] = np.log(np.maximum(kernel, 1e-12)).T
                 logarithms.append(logs)
-            self._tables[n_good] = _Tables(tuple(cumulative), tuple(logarithms))
-        return self._tables[n_good]
+            self._tables[redraw] = _Tables(tuple(cumulative), tuple(logarithms))
+        return self._tables[redraw]
 
     def draw(self, groups: Groups, n: int, rng: np.random.Generator) -> Codes:
         """Up to ``n`` rows of codes from the good trials' mixture, those that a clause forbids left out."""
-        tables = self.tables(len(groups.good))
+        tables = self.tables(self.redraw(groups.good))
         centres = self._centres(groups.good)
         centres = centres[rng.integers(len(centres), size=n)]
         table = np.empty(centres.shape)
@@ -347,18 +367,18 @@ class Kernels:
         table = self.coded.table.deactivate(table)
         return table[self.coded.table.allowed(table)]
 
-    def densities(self, trials: Sequence[TrialRecord], codes: Codes, n_good: int) -> NDArray[np.float32]:
+    def densities(self, trials: Sequence[TrialRecord], codes: Codes, redraw: float) -> NDArray[np.float32]:
         """The logarithm of every trial's kernel and, last, of the prior; shape (rows, trials + 1)."""
         centres, cells = self._centres(trials), self.cells(codes)
         logs = np.zeros((len(cells), len(centres)), dtype=np.float32)
-        for j, table in enumerate(self.tables(n_good).logarithms):
+        for j, table in enumerate(self.tables(redraw).logarithms):
             logs += table[cells[:, j]][:, centres[:, j]]
         return logs
 
     def score(self, groups: Groups, candidates: Codes, rng: np.random.Generator) -> Floats:
         """The scores of rows of codes, shape (c,)."""
         bad, infeasible = _some(groups.bad, rng), _some(groups.infeasible, rng)
-        logs = self.densities([*groups.good, *bad, *infeasible], candidates, len(groups.good))
+        logs = self.densities([*groups.good, *bad, *infeasible], candidates, self.redraw(groups.good))
         prior, a, b = logs[:, -1:], len(groups.good), len(groups.good) + len(bad)
         score = _mixture(logs[:, :a], prior) - _mixture(logs[:, a:b], prior)
         if infeasible:
@@ -366,16 +386,6 @@ class Kernels:
             feasible = math.log(n_feasible) + _mixture(logs[:, :b], prior)
             score += feasible - np.logaddexp(feasible, math.log(n) + _mixture(logs[:, b:-1], prior))
         return score
-
-
-def bandwidth(n_good: int) -> float:
-    """Standard deviation of a number's kernel on the unit scale."""
-    return 1 / (1 + n_good)
-
-
-def redraw(n_good: int, column: Column) -> float:
-    """ε: the chance that a hyperparameter of a kernel is drawn from its prior."""
-    return 1 / (1 + n_good)
 
 
 def _mixture(logs: NDArray[np.float32], prior: NDArray[np.float32]) -> Floats:

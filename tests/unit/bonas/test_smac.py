@@ -112,7 +112,7 @@ def test_rounding_errors_in_the_improvement_are_zeros() -> None:
     acquisition = _LogEI(log=True)
     acquisition.update(model=Sure(), eta=-3.0)
     grid = np.linspace(-3.001, -2.999, 2001)[:, None]
-    values = acquisition(grid)
+    values = acquisition.improvement(grid)
     assert (values >= 0).all()
     assert values[0] > values[500] > 0
     assert values[-1] < 1e-12

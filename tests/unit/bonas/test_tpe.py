@@ -60,8 +60,8 @@ def test_every_kernel_is_a_density_over_the_conditional_space() -> None:
     kernels = Kernels(space)
     every = kernels.coded.table.codes(list(space.enumerate()))
     trials = [trial(space, i, p) for i, p in enumerate(space.sample(20, np.random.default_rng(0)))]
-    for n_good in (1, 5, 25):
-        mass = np.exp(kernels.densities(trials, every, n_good).astype(float)).sum(axis=0)
+    for redraw in (0.5, 0.1, 0.01):
+        mass = np.exp(kernels.densities(trials, every, redraw).astype(float)).sum(axis=0)
         np.testing.assert_allclose(mass, 1, atol=1e-4)
 
 
@@ -71,7 +71,7 @@ def test_candidates_are_drawn_from_the_density_that_scores_them() -> None:
     listed = list(space.enumerate())
     good = tuple(trial(space, i, p) for i, p in enumerate(space.sample(4, np.random.default_rng(1))))
     drawn = kernels.draw(Groups(good, (), (), 4), 50_000, np.random.default_rng(2))
-    logs = kernels.densities(good, kernels.coded.table.codes(listed), len(good))
+    logs = kernels.densities(good, kernels.coded.table.codes(listed), kernels.redraw(good))
     expected = np.exp(logs.astype(float)).mean(axis=1)
     counts = dict.fromkeys((space.key(p) for p in listed), 0)
     for params in kernels.coded.table.decode(drawn):
@@ -174,7 +174,7 @@ def test_infeasible_trials_keep_proposals_inside_and_near_the_limit() -> None:
 def test_failed_trials_are_avoided() -> None:
     space = spaces.Space(ConfigSpace.ConfigurationSpace({"x": (0.0, 1.0), "y": (0.0, 1.0)}))
     trials = []
-    for i, p in enumerate(space.sample(60, np.random.default_rng(0))):
+    for i, p in enumerate(space.sample(200, np.random.default_rng(0))):
         fails = p["x"] > 0.5
         values = () if fails else (abs(p["x"] - 0.45),)
         trials.append(trial(space, i, p, *values, state=TrialState.FAIL if fails else TrialState.COMPLETE))

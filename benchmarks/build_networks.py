@@ -91,23 +91,20 @@ def check(task: Task) -> dict[str, Any]:
     return {"space": name, "side": side, "channels": channels, **done}
 
 
-def check_all(n: int, seed: int, jobs: int, chosen: list[str]) -> list[dict[str, Any]]:
-    """``n`` configurations of every space, sizes and channels in turn."""
+def check_all(n: int, seed: int, jobs: int, chosen: list[str]) -> Iterator[dict[str, Any]]:
+    """``n`` configurations of every space, sizes and channels in turn; a row as soon as it is done."""
     kinds = list(itertools.product(SIZES, CHANNELS))
     tasks: list[Task] = [
         (name, side, channels, n // len(kinds) + (i < n % len(kinds)), seed)
         for name in chosen
         for i, (side, channels) in enumerate(kinds)
     ]
-    tasks = [task for task in tasks if task[3]]
-    rows = []
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        for row in pool.imap(check, tasks):
-            rows.append(row)
+        for row in pool.imap(check, [task for task in tasks if task[3]]):
             size = f"{row['channels']}×{row['side']}×{row['side']}"
             told = f"n={row['n']:4}  failures: {len(row['failures'])}  {row['seconds']:.0f} s"
             print(f"{row['space']:26} {size:8}  {told}", flush=True)
-    return rows
+            yield row
 
 
 def compare_table(n: int, seed: int) -> dict[str, Any]:
@@ -185,8 +182,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     chosen = arguments.space or list(SPACES)
-    networks = check_all(arguments.n, arguments.seed, arguments.jobs, chosen)
-    result = {
+    result: dict[str, Any] = {
         "command": " ".join(["python", *sys.argv]),
         "versions": {
             "python": platform.python_version(),
@@ -194,14 +190,17 @@ def main() -> int:
             "ConfigSpace": version("ConfigSpace"),
         },
         "hardware": f"{platform.machine()}, {arguments.jobs} processes of one thread, no GPU",
-        "networks": networks,
         "nas_bench_201_sizes": compare_table(500, arguments.seed),
+        "networks": [],
     }
     arguments.results.parent.mkdir(exist_ok=True)
-    arguments.results.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    arguments.results.with_suffix(".md").write_text(report(result), encoding="utf-8")
+    for row in check_all(arguments.n, arguments.seed, arguments.jobs, chosen):
+        result["networks"].append(row)
+        text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
+        arguments.results.write_text(text, encoding="utf-8")
+        arguments.results.with_suffix(".md").write_text(report(result), encoding="utf-8")
     print(f"written to {arguments.results}")
-    failures = sum(len(row["failures"]) for row in networks)
+    failures = sum(len(row["failures"]) for row in result["networks"])
     return 1 if failures or result["nas_bench_201_sizes"].get("unequal") else 0
 
 

@@ -54,6 +54,10 @@ class Architecture(Protocol):
     def reads(self) -> tuple[str, ...]:
         """Which training hyperparameters the network itself depends on, such as ``dropout``."""
 
+    @property
+    def reserved(self) -> frozenset[str]:
+        """Names of its settings beyond what is searched: no hyperparameter of training may have one."""
+
     def pictures(self, params: Mapping[str, Any]) -> Mapping[str, Picture]:
         """Boxes and arrows of each part worth a drawing, the most telling first: cells, the network."""
 

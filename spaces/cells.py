@@ -13,7 +13,7 @@ import numpy as np
 
 from spaces.cell_operations import OPERATIONS, factorized_reduction, relu_conv_norm
 from spaces.cell_wiring import INPUTS, Live, choices, n_features, wiring
-from spaces.checking import checked_classes, checked_shape
+from spaces.checking import checked_classes, checked_fraction, checked_shape, probability
 from spaces.counting import Count, count_graph
 from spaces.graph import INPUT, Graph, Sketch, scaled
 from spaces.macros import STEMS, Macro, Shape, State
@@ -205,6 +205,7 @@ class Cell:
 
     kind = "cell"
     reads = ("dropout", "drop_path")
+    reserved = frozenset(Shape._fields)
 
     def __init__(
         self,
@@ -300,12 +301,11 @@ class Cell:
 
     def graph(self, params: Mapping[str, Any], width: float, depth: float, prune: bool = True) -> Graph:
         """The network; ``prune`` leaves out what does not carry the picture to the output."""
-        if not 0 < depth <= 1:
-            raise ValueError(f"depth={depth!r}: must be a fraction, greater than 0 and at most 1.")
+        depth = checked_fraction("depth", depth)
         shape = self.macro.shape(params)
         filters = scaled(shape.filters, width)
         plan = self._plan(*self._cells(params, shape), shape, math.ceil(depth * shape.cells), prune)
-        drop = float(params.get("drop_path", 0.0))
+        drop = probability(params, "drop_path")
         sketch = Sketch()
         stem = STEMS[shape.stem]
         states: list[State] = list(stem.sketch(sketch, self.input_shape[0], filters))
@@ -320,7 +320,7 @@ class Cell:
         if not plan.carries:
             # The picture's zeros stand for those of the last cell: nothing can be told from them either.
             last = states[1]._replace(node=sketch.add("nothing", "zeros_like", states[1].node))
-        graph = sketch.head(last.node, last.channels, self.n_classes, float(params.get("dropout", 0.0)))
+        graph = sketch.head(last.node, last.channels, self.n_classes, probability(params, "dropout"))
         return _reaching(graph) if prune else graph
 
     def _cell(

@@ -19,6 +19,7 @@ from spaces.checking import (
     checked_range,
     checked_shape,
     checked_sizes,
+    probability,
 )
 from spaces.counting import Count
 from spaces.graph import INPUT, Graph, Sketch, scaled
@@ -188,6 +189,7 @@ class Chain:
         longest = range(self.n_layers[1])
         self._names = [[f"layer{i}_{field}" for field in Layer._fields] for i in longest]
         self._skips = [[f"skip{i}_{j}" for j in range(i)] for i in longest]
+        self.reserved = frozenset(name for names in self._names for name in names)
 
     def _check_sizes(self) -> None:
         if min(self.dilations) < 2:
@@ -351,7 +353,7 @@ class Chain:
             operation = OPERATIONS[step.layer.op]
             outputs.append(operation.sketch(sketch, f"layer{i}", source, step.before.channels, step.layer))
         source = read("end", plan.ends)
-        return sketch.head(source, plan.end.channels, self.n_classes, float(params.get("dropout", 0.0)))
+        return sketch.head(source, plan.end.channels, self.n_classes, probability(params, "dropout"))
 
     def count(self, params: Mapping[str, Any], prune: bool) -> Count:
         """Exact size, added up layer by layer; nothing in a chain is ever pruned."""

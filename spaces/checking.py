@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+MOST = 1000
+"""Layers of a chain, or blocks of a cell: beyond that a space is a slip of the keyboard or of a file."""
+
+_NUMBERS = (int, float, np.integer, np.floating)
 
 
 def checked_shape(shape: Sequence[int]) -> tuple[int, int, int]:
@@ -36,7 +41,7 @@ def checked_classes(n_classes: int) -> int:
 
 
 def checked_range(name: str, given: Sequence[int]) -> tuple[int, int]:
-    """``given`` as (fewest, most), whole numbers from 1.
+    """``given`` as (fewest, most), whole numbers from 1 to :data:`MOST`.
 
     Raises:
         ValueError: if it is anything else, or inverted.
@@ -48,6 +53,8 @@ def checked_range(name: str, given: Sequence[int]) -> tuple[int, int]:
     low, high = int(given[0]), int(given[1])
     if low > high:
         raise ValueError(f"{name}={given!r}: the range is inverted. Write {name}={(high, low)}.")
+    if high > MOST:
+        raise ValueError(f"{name}={given!r}: more than {MOST} are not supported. Lower the upper end.")
     return low, high
 
 
@@ -96,9 +103,35 @@ def checked_names(name: str, given: Sequence[str], known: Sequence[str]) -> tupl
     return tuple(given)
 
 
-def is_whole(value: Any) -> bool:
-    """Whether ``value`` is a whole number from 1; ``True`` is none."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 1)
+def checked_fraction(name: str, given: float) -> float:
+    """``given``, the part of the width or depth that is built.
+
+    Raises:
+        ValueError: if it is no number in (0, 1].
+    """
+    if not isinstance(given, _NUMBERS) or not 0 < given <= 1:
+        raise ValueError(f"{name}={given!r}: must be a fraction, greater than 0 and at most 1.")
+    return float(given)
+
+
+def probability(params: Mapping[str, Any], name: str) -> float:
+    """The probability that a network reads from the hyperparameter ``name``; 0 where there is none.
+
+    Raises:
+        ValueError: if it is no number in [0, 1).
+    """
+    value = params.get(name, 0.0)
+    if not isinstance(value, _NUMBERS) or not 0 <= value < 1:
+        raise ValueError(
+            f"{name}={value!r}: the network reads it as a probability; it must be a number, at least 0 and "
+            "below 1. Give the hyperparameter such a range, or another name."
+        )
+    return float(value)
+
+
+def is_whole(value: Any, least: int = 1) -> bool:
+    """Whether ``value`` is a whole number from ``least``; ``True`` is none."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= least)
 
 
 def _pair(name: str, value: Any) -> tuple[int, int]:

@@ -53,7 +53,7 @@ def restore(description: Mapping[str, Any]) -> ConfigurationSpace:
         return ConfigSpace.ConfigurationSpace.from_serialized_dict(
             {"name": None, **items, "format_version": 0.4}
         )
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"configuration space cannot be restored: {error}. Was the file edited?") from error
 
 
@@ -66,6 +66,11 @@ def extended(description: Mapping[str, Any], additions: Iterable[Any]) -> Descri
     space = restore(description)
     additions = list(additions)
     for addition in additions:
+        if isinstance(addition, (str, Mapping)):  # ConfigSpace would look for parts in them for ever
+            raise ValueError(
+                f"hyperparameters: {addition!r} must be a hyperparameter, a condition or a forbidden clause. "
+                "Use ConfigSpace.Float('lr', (1e-4, 1e-1), log=True), say."
+            )
         name = getattr(addition, "name", None)
         if name is not None and name in space:
             raise ValueError(

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from spaces.checking import checked_fraction
+
 INPUT = "x"
 """The name by which nodes refer to the network's input."""
 
@@ -120,9 +122,7 @@ def scaled(channels: int, width: float) -> int:
     Raises:
         ValueError: if ``width`` is not a fraction.
     """
-    if not 0 < width <= 1:
-        raise ValueError(f"width={width!r}: must be a fraction, greater than 0 and at most 1.")
-    if width == 1:
+    if checked_fraction("width", width) == 1:
         return channels
     wanted = channels * width
     return 8 * round(wanted / 8) if wanted > 8 else max(1, round(wanted))

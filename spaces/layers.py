@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from spaces.checking import checked_fraction
 from spaces.counting import Count, count_graph
 from spaces.graph import INPUT, Sketch
 
@@ -163,9 +164,7 @@ def first_layers(n: int, depth: float) -> int:
     Raises:
         ValueError: if ``depth`` is not a fraction.
     """
-    if not 0 < depth <= 1:
-        raise ValueError(f"depth={depth!r}: must be a fraction, greater than 0 and at most 1.")
-    return math.ceil(depth * n)
+    return math.ceil(checked_fraction("depth", depth) * n)
 
 
 def _size(size: int | str) -> int | tuple[int, int]:

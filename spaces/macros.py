@@ -100,7 +100,7 @@ class Macro:
                 )
         stems = _several("stem", self.stem)
         for stem in stems:
-            if stem not in STEMS:
+            if not isinstance(stem, str) or stem not in STEMS:
                 raise ValueError(f"stem={stem!r}: is not known. Use one of {list(STEMS)}.")
         object.__setattr__(self, "stem", stems)
 
@@ -111,7 +111,7 @@ class Macro:
             ValueError: if the picture is too small for one of the macro-architectures.
         """
         halvings = max(self.reductions) + max(STEMS[stem].halvings for stem in self.stem)
-        least = 2 ** (halvings - 1) + 1 if halvings else 1
+        least = 2 ** (min(halvings, 64) - 1) + 1 if halvings else 1
         if min(input_shape[1:]) < least:
             raise ValueError(
                 f"input_shape={input_shape}: reductions and stem halve the picture up to {halvings} times, "
@@ -144,7 +144,7 @@ def _several(name: str, given: Any) -> tuple[Any, ...]:
 def _whole(name: str, given: Any, least: int) -> tuple[int, ...]:
     values = _several(name, given)
     for value in values:
-        if not is_whole(value + 1 if type(value) is int else value) or value < least:
+        if not is_whole(value, least):
             raise ValueError(
                 f"{name}={value!r}: must be a whole number from {least}, or a list of those to search."
             )

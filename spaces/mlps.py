@@ -101,6 +101,7 @@ class Mlp:
 
     kind = "mlp"
     reads = ()
+    reserved: frozenset[str] = frozenset()
 
     def __init__(
         self,

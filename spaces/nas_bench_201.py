@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spaces.canonical import canonical
-from spaces.checking import checked_classes, checked_shape
+from spaces.checking import checked_classes, checked_fraction, checked_shape, is_whole, probability
 from spaces.counting import Count, count_graph
 from spaces.graph import INPUT, Graph, Sketch, scaled
 
@@ -42,12 +42,13 @@ class NasBench201:
 
     kind = "nas_bench_201"
     reads = ("dropout",)
+    reserved = frozenset(("filters", "cells"))
 
     def __init__(self, *, input_shape: Sequence[int], n_classes: int, filters: int, cells: int) -> None:
         self.input_shape = checked_shape(input_shape)
         self.n_classes = checked_classes(n_classes)
         for name, value in (("filters", filters), ("cells", cells)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            if not is_whole(value):
                 raise ValueError(f"{name}={value!r}: must be a whole number from 1.")
         self.filters, self.cells = int(filters), int(cells)
         if min(self.input_shape[1:]) < 4:
@@ -55,8 +56,7 @@ class NasBench201:
                 f"input_shape={self.input_shape}: each side must be at least 4 pixels, the two reductions "
                 "halve it twice. Use larger images."
             )
-        self._fixed: Count | None = None
-        self._edge: dict[str, Count] = {}
+        self._costs: tuple[Count, dict[str, Count]] | None = None
         self._memo: dict[tuple[str, ...], tuple[str, NDArray[np.float64]]] = {}
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,8 +81,7 @@ class NasBench201:
 
     def graph(self, params: Mapping[str, Any], width: float, depth: float, prune: bool = True) -> Graph:
         """The network; ``prune`` leaves out edges that are on no way from a cell's input to its output."""
-        if not 0 < depth <= 1:
-            raise ValueError(f"depth={depth!r}: must be a fraction, greater than 0 and at most 1.")
+        depth = checked_fraction("depth", depth)
         ops = _ops(params)
         if prune:
             ops = _alive(ops)
@@ -98,22 +97,23 @@ class NasBench201:
                 source = _cell(sketch, f"stage{stage}_cell{i}", source, ops, channels)
         source = sketch.add("last_norm", "BatchNorm2d", source, num_features=channels)
         source = sketch.add("last_act", "ReLU", source)
-        return sketch.head(source, channels, self.n_classes, float(params.get("dropout", 0.0)))
+        return sketch.head(source, channels, self.n_classes, probability(params, "dropout"))
 
     def count(self, params: Mapping[str, Any], prune: bool) -> Count:
         """Exact size: what every network shares plus what each convolution adds over all cells."""
-        if self._fixed is None:
+        if self._costs is None:
             empty = dict.fromkeys(_NAMES, "none")
-            self._fixed = count_graph(self.graph(empty, 1.0, 1.0), self.input_shape)
+            fixed = count_graph(self.graph(empty, 1.0, 1.0), self.input_shape)
+            edge = {}
             for op in _CONVOLUTIONS:
-                one = empty | {"edge3": op}
-                more = count_graph(self.graph(one, 1.0, 1.0), self.input_shape)
-                self._edge[op] = more + self._fixed * -1
-        total = self._fixed
+                more = count_graph(self.graph(empty | {"edge3": op}, 1.0, 1.0), self.input_shape)
+                edge[op] = more + fixed * -1
+            self._costs = fixed, edge  # in one step: another thread may be here too
+        total, each = self._costs
         ops = _ops(params)
         for op in _alive(ops) if prune else ops:
-            if op in self._edge:
-                total = total + self._edge[op]
+            if op in each:
+                total = total + each[op]
         return total
 
     def key(self, params: Mapping[str, Any]) -> str:

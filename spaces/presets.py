@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from spaces.cell_operations import OPERATIONS
-from spaces.checking import checked_names, is_whole
+from spaces.checking import MOST, checked_names, is_whole
 
 INPUTS = ("two", "pair", "any")
 COMBINE = ("add", "concat")
@@ -43,9 +45,12 @@ class Design:
     """Whether input 1 passes a second 1×1 convolution."""
 
     def __post_init__(self) -> None:
-        if not is_whole(self.blocks):
-            raise ValueError(f"blocks={self.blocks!r}: must be a whole number from 1.")
-        # What was read from JSON brings lists.
+        if not is_whole(self.blocks) or self.blocks > MOST:
+            raise ValueError(f"blocks={self.blocks!r}: must be a whole number from 1 to {MOST}.")
+        # NumPy's numbers are none to JSON, and what was read from JSON brings lists.
+        for name, kind in (("blocks", int), ("shortcut", bool), ("base", bool)):
+            if isinstance(getattr(self, name), np.generic):
+                object.__setattr__(self, name, kind(getattr(self, name)))
         object.__setattr__(
             self, "operations", checked_names("operations", self.operations, tuple(OPERATIONS))
         )

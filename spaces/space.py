@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from spaces.checking import is_whole
 from spaces.configspace import Description, describe, draw_column, extended, random_state, restore
 from spaces.counting import Count
 from spaces.fixing import fixed, with_defaults
@@ -56,7 +57,8 @@ class Space:
     Args:
         configuration_space: ConfigSpace hyperparameters, conditions and forbidden clauses.
         build: ``build(params, width, depth)`` returns a ``torch.nn.Module``.
-        key: ``key(params)`` returns a text, the same for configurations that compute the same.
+        key: ``key(params)`` returns a text, the same for configurations that compute and train the same:
+            of those only the first is evaluated.
         count: ``count(params, prune)`` returns a :class:`Count`.
         features: ``features(params)`` returns a 1-D array of finite numbers for the surrogate.
 
@@ -162,10 +164,10 @@ class Space:
         """``n`` independent params from the priors, conditions and forbidden clauses respected.
 
         Raises:
-            ValueError: if ``n`` is negative, or the forbidden clauses leave next to nothing.
+            ValueError: if ``n`` is no whole number or negative, ``rng`` is no generator, or the forbidden
+                clauses leave next to nothing.
         """
-        if n < 0:
-            raise ValueError(f"n={n}: must not be negative.")
+        _check_draws(n, rng)
         return self._table.decode(self._table.sample(n, self._draw(rng), rng))
 
     def enumerate(self) -> Iterator[dict[str, Any]]:
@@ -190,8 +192,12 @@ class Space:
         """``n`` params that differ in one active hyperparameter; fewer where the clauses leave fewer.
 
         What the change activates is drawn from the prior, what it deactivates is dropped. Repeats occur.
+
+        Raises:
+            ValueError: as :meth:`sample`, or if ``params`` is not a configuration of the space.
         """
-        row = self._table.codes([params])[0]
+        _check_draws(n, rng)
+        row = self._codes([params])[0]
         return self._table.decode(self._table.neighbours(row, n, rng, self._draw(rng)))
 
     def encode(self, configurations: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
@@ -200,7 +206,34 @@ class Space:
         Returns:
             array of shape (n, d), its columns named by :attr:`encode_names`.
         """
-        return self._table.encode(self._table.codes(configurations))
+        return self._table.encode(self._codes(configurations))
+
+    def _codes(self, configurations: Sequence[Mapping[str, Any]]) -> Codes:
+        try:
+            return self._table.codes(configurations)
+        except _MISTAKES as error:
+            raise self._explained(configurations, error) from error
+
+    def _explained(self, configurations: Sequence[Mapping[str, Any]], error: Exception) -> ValueError:
+        """What is wrong with params that led to an error; checking them beforehand would take longer."""
+        if isinstance(configurations, (str, Mapping)) or not isinstance(configurations, Sequence):
+            return ValueError(
+                f"configurations={configurations!r}: must be a list of params. Write [params] for one."
+            )
+        for params in configurations:
+            try:
+                canonical = self.validate(params)
+            except ValueError as wrong:
+                return wrong
+            if len(canonical) > len(params):
+                names = [name for name in canonical if name not in params]
+                return ValueError(
+                    f"params={dict(params)!r}: what is fixed belongs into params, {names[0]!r} is missing. "
+                    "Use space.validate(params)."
+                )
+        return ValueError(
+            f"the space does not fit its networks: {error!r}. Was the file it is from edited? Write it anew."
+        )
 
     @property
     def encode_names(self) -> tuple[str, ...]:
@@ -225,13 +258,23 @@ class Space:
 
     def key(self, params: Mapping[str, Any]) -> str:
         """A text equal for configurations that compute the same network and train it the same way."""
+        if not isinstance(params, Mapping):
+            raise self._explained([params], TypeError())
         own = {n: params[n] for n in params if n not in self._hyperparameters}
         training = {n: params[n] for n in params if n in self._hyperparameters}
         if self._architecture:
-            network = self._architecture.key(own)
+            try:
+                network = self._architecture.key(own)
+            except _MISTAKES as error:
+                raise self._explained([params], error) from error
         else:
             function = self._function("key")
-            network = str(function(own)) if function else _text(own)
+            network = function(own) if function else _text(own)
+            if not isinstance(network, str):
+                raise ValueError(
+                    f"key returned {network!r}: must return a text, the same only for configurations that "
+                    "compute and train the same."
+                )
         return f"{network}|{_text(training)}" if training else network
 
     def build(self, params: Mapping[str, Any], width: float = 1.0, depth: float = 1.0) -> nn.Module:
@@ -250,7 +293,12 @@ class Space:
         if self._architecture:
             from spaces.operations import Network
 
-            return Network(self._architecture.graph(self.validate(params), width, depth))
+            canonical = self.validate(params)
+            try:
+                graph = self._architecture.graph(canonical, width, depth)
+            except _MISTAKES as error:
+                raise self._explained([canonical], error) from error
+            return Network(graph)
         function = self._function("build")
         if function is None:
             raise ValueError("build: this space has no such function. Pass Space(..., build=function).")
@@ -271,7 +319,11 @@ class Space:
             ValueError: if the space cannot count.
         """
         if self._architecture:
-            return self._architecture.count(params, prune)
+            canonical = self.validate(params)
+            try:
+                return self._architecture.count(canonical, prune)
+            except _MISTAKES as error:
+                raise self._explained([canonical], error) from error
         function = self._function("count")
         if function is not None:
             count = function(dict(params), prune)
@@ -304,9 +356,12 @@ class Space:
             if function is None:
                 return np.empty((len(configurations), 0))
             return _columns("features", function, configurations)
-        if isinstance(architecture, InBatches):
-            return architecture.features_many(configurations)
-        return np.stack([architecture.features(params) for params in configurations])
+        try:
+            if isinstance(architecture, InBatches):
+                return architecture.features_many(configurations)
+            return np.stack([architecture.features(params) for params in configurations])
+        except _MISTAKES as error:
+            raise self._explained(configurations, error) from error
 
     def with_features(self, function: Callable[[Mapping[str, Any]], Any]) -> Space:
         """The space with further columns behind its features, such as a zero-cost proxy's.
@@ -342,7 +397,7 @@ class Space:
 
         if self._architecture:
             return dict(self._architecture.pictures(self.validate(params)))
-        boxes = tuple(Box(name, str(value)) for name, value in params.items())
+        boxes = tuple(Box(name, str(value)) for name, value in self.validate(params).items())
         return {"configuration": Picture(boxes, ())}
 
     def draw(self, params: Mapping[str, Any], part: str | None = None) -> str:
@@ -360,7 +415,7 @@ class Space:
         pictures = self.pictures(params)
         if part is None:
             return svg(pictures)
-        if part not in pictures:
+        if not isinstance(part, str) or part not in pictures:
             raise ValueError(f"part={part!r}: this network is drawn in the parts {list(pictures)}. Name one.")
         return svg({part: pictures[part]})
 
@@ -426,15 +481,17 @@ class Space:
                 those that need images.
 
         Raises:
-            ValueError: if a name exists already, or something is not a part of a ConfigSpace space.
+            ValueError: if a name exists already or is one of the networks' settings, or something is not a
+                part of a ConfigSpace space.
         """
         from spaces.hyperparameters import default_hyperparameters
 
         if hyperparameters is not None and (
-            isinstance(hyperparameters, str) or not isinstance(hyperparameters, Iterable)
+            isinstance(hyperparameters, (str, Mapping)) or not isinstance(hyperparameters, Iterable)
         ):
             raise ValueError(
-                f"hyperparameters={hyperparameters!r}: must be a list of parts of a ConfigSpace."
+                f"hyperparameters={hyperparameters!r}: must be a list of parts of a ConfigSpace. "
+                "Use [ConfigSpace.Float('lr', (1e-4, 1e-1), log=True)], say."
             )
         if hyperparameters is not None:
             added = list(hyperparameters)
@@ -445,6 +502,12 @@ class Space:
             added = default_hyperparameters(self._architecture.reads, images)
         description = extended(self._description, added)
         names = [h["name"] for h in description["hyperparameters"] if h["name"] not in self._table.column]
+        for name in names:
+            if self._architecture and name in self._architecture.reserved:
+                raise ValueError(
+                    f"hyperparameter {name!r}: the networks have a setting of that name, which is not "
+                    "searched here. Rename it, or give the values to search where the space is made."
+                )
         return self._with(description, (*self._hyperparameters, *names))
 
     # Stored ----------------------------------------------------------------------------------
@@ -476,7 +539,7 @@ class Space:
         Raises:
             ValueError: if the description is of a newer version, or not one of a space.
         """
-        version = data.get("version")
+        version = data.get("version") if isinstance(data, Mapping) else None
         parts = {"architecture", "functions", "hyperparameters", "configuration_space"}
         if not isinstance(version, int) or (version <= VERSION and not parts <= data.keys()):
             raise ValueError("this is not the description of a space. Use what to_dict returned, unchanged.")
@@ -484,11 +547,17 @@ class Space:
             raise ValueError(
                 f"space of version {version}: this bonas reads versions up to {VERSION}. Upgrade bonas."
             )
+        for part in ("functions", "hyperparameters"):
+            if not isinstance(data[part], list) or not all(isinstance(name, str) for name in data[part]):
+                raise ValueError(f"{part}={data[part]!r}: must be a list of names. Was the file edited?")
+        for part in ("architecture", "configuration_space"):
+            if not isinstance(data[part], dict) and not (part == "architecture" and data[part] is None):
+                raise ValueError(f"{part}={data[part]!r}: must be a dictionary. Was the file edited?")
         architecture = None
         if data["architecture"] is not None:
             settings = dict(data["architecture"])
             kind = settings.pop("kind", None)
-            if kind not in ARCHITECTURES:
+            if not isinstance(kind, str) or kind not in ARCHITECTURES:
                 raise ValueError(
                     f"architecture {kind!r}: is not known, this bonas has {list(ARCHITECTURES)}. "
                     "Upgrade bonas if a newer one wrote the space."
@@ -496,10 +565,21 @@ class Space:
             module, name = ARCHITECTURES[kind]
             try:
                 architecture = getattr(importlib.import_module(module), name)(**settings)
-            except TypeError as error:
+            except _MISTAKES as error:
                 raise ValueError(f"{kind} cannot be restored: {error}. Was the file edited?") from error
         description = data["configuration_space"]
         return Space._made({}, architecture, tuple(data["functions"]), description, data["hyperparameters"])
+
+
+# What work on params that are no configuration ends in.
+_MISTAKES = (AttributeError, IndexError, KeyError, TypeError)
+
+
+def _check_draws(n: int, rng: np.random.Generator) -> None:
+    if not is_whole(n, 0):
+        raise ValueError(f"n={n!r}: must be a whole number, and must not be negative.")
+    if not isinstance(rng, np.random.Generator):
+        raise ValueError(f"rng={rng!r}: must be a NumPy generator. Use np.random.default_rng(0).")
 
 
 def _text(params: Mapping[str, Any]) -> str:
@@ -517,9 +597,13 @@ def _columns(
     """
     rows: list[NDArray[np.float64]] = []
     for params in configurations:
-        row = np.asarray(function(dict(params)), dtype=np.float64)
+        returned = function(dict(params))
+        try:
+            row = np.asarray(returned, dtype=np.float64)
+        except (TypeError, ValueError):
+            row = np.empty(())
         if row.ndim != 1 or not np.isfinite(row).all():
-            raise ValueError(f"{name} returned {row!r}: must be a 1-D array of finite numbers.")
+            raise ValueError(f"{name} returned {returned!r}: must be a 1-D array of finite numbers.")
         if rows and len(row) != len(rows[0]):
             raise ValueError(
                 f"{name} returned {len(rows[0])} numbers for one configuration and {len(row)} for another: "

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -63,6 +63,12 @@ class Domain:
             return Domain(item["name"], kind, (), item["lower"], item["upper"], bool(item["log"]), default)
         key = {"categorical": "choices", "ordinal": "sequence"}.get(kind)
         choices = tuple(_hashable(v) for v in (item[key] if key else [item["value"]]))
+        for choice in choices:
+            if not isinstance(choice, Hashable):
+                raise ValueError(
+                    f"{item['name']}: {choice!r} cannot be a choice. Let choices be texts, numbers, booleans "
+                    "or tuples of them, and look up in build what they stand for."
+                )
         position = choices.index(_hashable(item["default_value"])) if key else 0
         return Domain(item["name"], kind, choices, 0, len(choices) - 1, False, float(position))
 
@@ -79,8 +85,8 @@ class Domain:
         Raises:
             ValueError: if the value is not one of the domain's.
         """
-        if isinstance(value, np.generic):
-            value = value.item()
+        if isinstance(value, (np.generic, np.ndarray)):
+            value = value.tolist()
         if self.choices:
             value = _hashable(value)
             for position, choice in enumerate(self.choices):
@@ -182,6 +188,12 @@ class Table:
         names = [_clause_names(item) for item in description["forbiddens"]]
         self._components = self._tied([{self.column[n] for n in each} for each in names], parents)
         self._weights = [_weights(item) for item in description["hyperparameters"]]
+        # Of categories with weights of zero those that can be drawn.
+        self._drawable = {
+            i: np.flatnonzero(weights).astype(np.float64)
+            for i, weights in enumerate(self._weights)
+            if weights is not None and not weights.all()
+        }
         self._combinations: dict[Component, Codes | None] = {}
 
     # Conditions and clauses ------------------------------------------------------------------
@@ -456,9 +468,15 @@ class Table:
     def neighbours(self, row: Codes, n: int, rng: np.random.Generator, draw: Callable[[int], Codes]) -> Codes:
         """Up to ``n`` allowed rows that differ from ``row`` (shape (p,)) in one active hyperparameter.
 
-        Hyperparameters that become active are drawn from their prior, ones that become inactive are dropped.
+        Hyperparameters that become active are drawn from their prior, ones that become inactive are dropped;
+        nothing changes to a category of weight zero.
         """
-        free = [i for i in range(len(row)) if not math.isnan(row[i]) and self.domains[i].size > 1]
+        others = {i: codes[codes != row[i]] for i, codes in self._drawable.items()}
+        free = [
+            i
+            for i, domain in enumerate(self.domains)
+            if not math.isnan(row[i]) and (len(others[i]) if i in others else domain.size > 1)
+        ]
         found = np.empty((0, len(row)))
         if not free:
             return found
@@ -469,7 +487,10 @@ class Table:
             column = rng.choice(free, size=n)
             for i in np.unique(column).tolist():
                 rows = np.flatnonzero(column == i)
-                table[rows, i] = self.domains[i].mutated(row[i], len(rows), rng)
+                if i in others:
+                    table[rows, i] = rng.choice(others[i], size=len(rows))
+                else:
+                    table[rows, i] = self.domains[i].mutated(row[i], len(rows), rng)
             prior = draw(n)
             table = self.deactivate(np.where(np.isnan(table), prior, table))
             found = np.concatenate([found, table[self.allowed(table)]])

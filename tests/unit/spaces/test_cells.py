@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 import math
 from typing import Any
 
+import ConfigSpace
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,7 @@ from spaces.cell_wiring import Live, choices, wiring
 from spaces.cells import Cell
 from spaces.counting import count_graph
 from spaces.presets import PRESETS, Design
+from spaces.space import Space
 
 # Every way to choose inputs, with dead edges and without, and every way to combine.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -77,13 +80,14 @@ def test_random_networks_build_train_and_are_counted(name: str) -> None:
     for seed, side in enumerate((8, 28, 32, 9)):
         space = make(name, input_shape=(1 + 2 * (seed % 2), side, side), reductions=[1, 2])
         params = space.sample(1, np.random.default_rng(seed))[0]
+        count = space.count(params)
         params |= {"dropout": 0.1, "drop_path": 0.2}
         family_ = space._architecture
         assert family_ is not None
         from spaces.operations import Network
 
         network = Network(family_.graph(params, 1.0, 1.0))
-        assert sum(p.numel() for p in network.parameters()) == space.count(params).parameters
+        assert sum(p.numel() for p in network.parameters()) == count.parameters
         images = torch.randn(4, *family_.input_shape)
         loss = nn.functional.cross_entropy(network(images), torch.arange(4))
         loss.backward()
@@ -95,7 +99,7 @@ def test_random_networks_build_train_and_are_counted(name: str) -> None:
             assert len(gradients) == len(list(network.parameters())), "something built is not connected"
         with FlopCounterMode(display=False) as counter:
             network.eval()(images[:1])
-        assert counter.get_total_flops() == 2 * space.count(params).macs
+        assert counter.get_total_flops() == 2 * count.macs
 
 
 @pytest.mark.parametrize("op", OPERATIONS)
@@ -347,6 +351,10 @@ def test_features_tell_depth_from_width() -> None:
         ({"preset": "darts", "reductions": -1}, "reductions=-1"),
         ({"preset": "darts", "reductions": 0.0}, r"reductions=0\.0"),
         ({"preset": "darts", "stem": "resnet"}, "stem='resnet'"),
+        ({"preset": "darts", "stem": [["conv"]]}, r"stem=\['conv'\]"),
+        ({"preset": "darts", "reductions": True}, "reductions=True"),
+        ({"preset": "darts", "reductions": 10**30}, "each side must be at least"),
+        ({"preset": "darts", "blocks": 10**30}, "from 1 to 1000"),
         ({"preset": "darts", "reductions": [1, 6]}, "at least 33 pixels"),
         ({"preset": "darts", "input_shape": (3, 8, 8), "stem": "imagenet"}, "at least 17 pixels"),
         ({"preset": "darts", "operations": ["sep_conv_9x9"]}, "'sep_conv_9x9' is not known"),
@@ -365,6 +373,26 @@ def test_features_tell_depth_from_width() -> None:
 def test_bad_input(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         spaces.cell(**wrong)
+
+
+@pytest.mark.parametrize("name", ["filters", "reductions", "stem"])
+def test_what_is_not_searched_is_no_hyperparameter_of_training(name: str) -> None:
+    with pytest.raises(ValueError, match=f"'{name}': the networks have a setting of that name"):
+        spaces.cell("darts").with_hyperparameters([ConfigSpace.Integer(name, (1, 9))])
+
+
+@pytest.mark.parametrize("name", ["dropout", "drop_path"])
+def test_probabilities_are_below_one(name: str) -> None:
+    for value in (1.0, -0.5, "much"):
+        space = spaces.cell("darts").with_hyperparameters([ConfigSpace.Constant(name, value)])
+        with pytest.raises(ValueError, match=f"{name}={value!r}: the network reads it as a probability"):
+            space.build(space.default)
+
+
+def test_numpys_numbers_are_numbers() -> None:
+    numbers: Any = {"blocks": np.int64(2), "shortcut": np.bool_(True), "reductions": np.int64(0)}
+    space = spaces.cell("darts", **numbers)
+    assert Space.from_dict(json.loads(json.dumps(space.to_dict()))) == space
 
 
 def test_designs_survive_json() -> None:

@@ -159,6 +159,19 @@ def test_depth_and_width() -> None:
     assert stages == {f"stage{s}_cell{i}" for s in range(3) for i in range(2)}
 
 
+def test_count_is_exact_while_another_thread_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    space, meanwhile, calls = bench(filters=2, cells=1), [], itertools.count()
+
+    def interrupted(*arguments: Any) -> Any:
+        if next(calls) == 1:  # another thread comes while what all counts share is half computed
+            meanwhile.append(space.count(space.default))
+        return count_graph(*arguments)
+
+    monkeypatch.setattr("spaces.nas_bench_201.count_graph", interrupted)
+    total = space.count(space.default)
+    assert [*meanwhile, total] == [bench(filters=2, cells=1).count(space.default)] * 2
+
+
 def test_space_is_the_benchmarks() -> None:
     space = bench()
     assert space.size == 5**6

@@ -49,8 +49,12 @@ def test_functions_that_return_the_wrong_thing() -> None:
         own(build=lambda params, width, depth: "net").build(PARAMS)
     with pytest.raises(ValueError, match="count returned 3"):
         own(count=lambda params, prune: 3).count(PARAMS)
-    with pytest.raises(ValueError, match="1-D array of finite numbers"):
-        own(features=lambda params: [float("nan")]).features(PARAMS)
+    for wrong in ([float("nan")], None, ["much"], {"a": 1}, [object()]):
+        with pytest.raises(ValueError, match=r"features returned .*: must be a 1-D array of finite numbers"):
+            own(features=lambda params, wrong=wrong: wrong).features(PARAMS)
+    for wrong in (None, 3):  # a forgotten return would make all configurations one
+        with pytest.raises(ValueError, match=f"key returned {wrong}: must return a text"):
+            own(key=lambda params, wrong=wrong: wrong).key(PARAMS)
 
 
 def test_further_features_stand_behind_the_spaces_own() -> None:
@@ -161,9 +165,74 @@ def test_edited_descriptions_are_refused() -> None:
         ({"architecture": architecture | {"n_classes": 1}}, "at least 2"),
         ({"configuration_space": {}}, "Was the file edited"),
         ({"version": "1"}, "not the description of a space"),
+        ({"architecture": 3}, "architecture=3: must be a dictionary"),
+        ({"architecture": architecture | {"kind": ["chain"]}}, "is not known"),
+        ({"architecture": architecture | {"n_layers": [2, 10**30]}}, "more than 1000"),
+        ({"functions": "build"}, "functions='build': must be a list of names"),
+        ({"hyperparameters": [1]}, "must be a list of names"),
+        ({"configuration_space": None}, "configuration_space=None: must be a dictionary"),
+        (
+            {"configuration_space": good["configuration_space"] | {"hyperparameters": "lr"}},
+            "Was the file edited",
+        ),
     ]:
         with pytest.raises(ValueError, match=message):
             Space.from_dict(good | wrong)
+    with pytest.raises(ValueError, match="not the description of a space"):
+        Space.from_dict([good])  # type: ignore[arg-type]
+
+
+def test_a_description_that_does_not_fit_its_networks_says_so() -> None:
+    data = spaces.cell("nas_bench_201", filters=2, cells=1).to_dict()
+    parts = data["configuration_space"]
+    parts["hyperparameters"] = [h for h in parts["hyperparameters"] if h["name"] != "edge3"]
+    space = Space.from_dict(data)
+    for use in (space.build, space.count, space.key, space.features):
+        with pytest.raises(ValueError, match=r"does not fit its networks: .*edge3"):
+            use(space.default)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({}, "is missing: it is active here"), (None, "must be a dictionary"), ([1], "must be a dictionary")],
+)
+def test_what_is_no_configuration_says_why(wrong: Any, message: str) -> None:
+    space = spaces.chain((1, 8, 8), 10)
+    for use in (space.build, space.count, space.key, space.features, space.draw, space.source):
+        with pytest.raises(ValueError, match=message):
+            use(wrong)
+
+
+def test_what_is_nearly_a_configuration_says_why() -> None:
+    space = spaces.chain((1, 8, 8), 10)
+    magic = space.default | {"layer0_op": "magic"}
+    for wrong in (lambda: space.encode([magic]), lambda: space.features(magic), lambda: space.count(magic)):
+        with pytest.raises(ValueError, match="layer0_op='magic': must be one of"):
+            wrong()
+    with pytest.raises(ValueError, match="'layer0_filters' is missing"):  # rather than counted as none
+        space.count({name: value for name, value in space.default.items() if name != "layer0_filters"})
+    for one in (space.default, None):
+        with pytest.raises(ValueError, match="must be a list of params"):
+            space.encode(one)  # type: ignore[arg-type]
+    fixed = space.fix({"n_layers": 2})
+    with pytest.raises(ValueError, match=r"'n_layers' is missing\. Use space\.validate\(params\)"):
+        fixed.key({name: value for name, value in fixed.default.items() if name != "n_layers"})
+
+
+@pytest.mark.parametrize("wrong", ["a", None, float("nan"), 0, 2])
+def test_width_and_depth_are_fractions(wrong: Any) -> None:
+    vectors, images = spaces.chain_mlp(4, 2), spaces.chain((1, 8, 8), 2)
+    for space in (vectors, images, spaces.cell("darts", (1, 8, 8)), spaces.cell(input_shape=(1, 8, 8))):
+        with pytest.raises(ValueError, match=r"width=.*must be a fraction"):
+            space.build(space.default, width=wrong)
+        with pytest.raises(ValueError, match=r"depth=.*must be a fraction"):
+            space.build(space.default, depth=wrong)
+
+
+def test_layers_settings_are_no_hyperparameters_of_training() -> None:
+    space = spaces.chain((1, 8, 8), 2, operations=["conv"])
+    with pytest.raises(ValueError, match="'layer0_dilation': the networks have a setting of that name"):
+        space.with_hyperparameters([ConfigSpace.Constant("layer0_dilation", 9)])
 
 
 @pytest.mark.parametrize("wrong", [None, 5, [("x", 1)]])
@@ -173,8 +242,12 @@ def test_fix_takes_a_dict(wrong: Any) -> None:
         space.fix(wrong)
 
 
-@pytest.mark.parametrize("wrong", [5, "lr"])
+@pytest.mark.parametrize(
+    "wrong", [5, "lr", {"lr": (0.0, 1.0)}, ConfigSpace.ConfigurationSpace({"lr": (0.0, 1.0)})]
+)
 def test_hyperparameters_are_a_list(wrong: Any) -> None:
     space = Space(ConfigSpace.ConfigurationSpace({"x": (0.0, 1.0)}))
     with pytest.raises(ValueError, match="must be a list"):
         space.with_hyperparameters(wrong)
+    with pytest.raises(ValueError, match="must be a hyperparameter, a condition or a forbidden clause"):
+        space.with_hyperparameters(["lr"])

@@ -293,6 +293,16 @@ def test_weights_and_priors_are_respected() -> None:
     assert np.mean(np.log10([p["lr"] for p in samples])) == pytest.approx(-2.5, abs=0.1)
 
 
+def test_neighbours_never_have_a_category_of_weight_zero() -> None:
+    cs = ConfigSpace.ConfigurationSpace()
+    cs.add(
+        ConfigSpace.Categorical("op", ["never", "a", "b"], weights=[0, 1, 1], default="a"),
+        ConfigSpace.Categorical("only", ["never", "a"], weights=[0, 1], default="a"),
+    )
+    neighbours = Space(cs).neighbours({"op": "a", "only": "a"}, np.random.default_rng(0), 50)
+    assert neighbours == [{"op": "b", "only": "a"}] * 50
+
+
 def test_encoding_scales_numbers_and_orders() -> None:
     cs = ConfigSpace.ConfigurationSpace()
     cs.add(
@@ -352,8 +362,17 @@ def test_errors_name_value_rule_and_remedy() -> None:
         space.validate({"optimizer": "sgd", "momentun": 0.7})
     with pytest.raises(ValueError, match="inactive for good"):
         space.fix({"optimizer": "adamw", "momentum": 0.7})
-    with pytest.raises(ValueError, match="must not be negative"):
-        space.sample(-1, np.random.default_rng(0))
+    rng: Any = np.random.default_rng(0)
+    for n in (-1, 2.5, "3", True):
+        with pytest.raises(ValueError, match=r"n=.*: must be a whole number, and must not be negative"):
+            space.sample(n, rng)
+    for rng in (0, None, np.random.RandomState(0)):
+        with pytest.raises(ValueError, match=r"Use np\.random\.default_rng\(0\)"):
+            space.sample(1, rng)
+        with pytest.raises(ValueError, match=r"Use np\.random\.default_rng\(0\)"):
+            space.neighbours(space.default, rng, 1)
+    with pytest.raises(ValueError, match=r"optimizer=\('sgd', 'sgd'\): must be one of"):
+        space.fix({"optimizer": np.array(["sgd", "sgd"])})
 
 
 def test_fix_removes_what_can_never_be_active_and_its_children() -> None:
@@ -378,6 +397,12 @@ def test_choices_that_are_objects_cannot_be_stored() -> None:
     space = Space(ConfigSpace.ConfigurationSpace({"f": ConfigSpace.Categorical("f", [max, min])}))
     with pytest.raises(ValueError, match="cannot be written as JSON"):
         space.to_dict()
+
+
+def test_choices_that_cannot_be_looked_up_are_refused() -> None:
+    choice = ConfigSpace.Categorical("f", [{"units": 1}, {"units": 2}])
+    with pytest.raises(ValueError, match=r"f: \{'units': 1\} cannot be a choice"):
+        Space(ConfigSpace.ConfigurationSpace({"f": choice}))
 
 
 def test_not_a_space() -> None:

@@ -193,6 +193,11 @@ class _Plan(NamedTuple):
     carries: bool
     """Whether anything of the picture reaches the output."""
 
+    @property
+    def reduces(self) -> bool:
+        """Whether the output depends on a reduction cell."""
+        return any(placed.wanted and placed.reduction for placed in self.cells)
+
 
 class Cell:
     """The family of networks behind :func:`cell`, which documents the arguments.
@@ -448,7 +453,7 @@ class Cell:
         macro = "-".join(map(str, shape))
         if not plan.carries:
             return f"{macro} nothing"
-        if reduction is None or not any(placed.wanted and placed.reduction for placed in plan.cells):
+        if reduction is None or not plan.reduces:
             return f"{macro} {normal.key}"
         return f"{macro} {normal.key} {reduction.key}"
 
@@ -462,7 +467,7 @@ class Cell:
         return np.array(
             [
                 *normal.features,
-                *(reduction.features if reduction else absent),
+                *(reduction.features if reduction and plan.reduces else absent),
                 math.log(shape.filters),
                 shape.cells,
                 shape.reductions,

@@ -36,6 +36,8 @@ _KINDS: Mapping[str, Kind] = {
 
 # Of a component's hyperparameters that are listed rather than drawn until they are allowed.
 _MOST_COMBINATIONS = 10_000
+# Whole numbers up to this are exact as floats, as which codes are stored.
+_MOST_WHOLE = 2**53
 # Configurations at once, while looking for allowed ones.
 _MOST_DRAWN = 100_000
 
@@ -58,6 +60,11 @@ class Domain:
     def from_description(item: Mapping[str, Any]) -> Domain:
         """The domain of one described hyperparameter."""
         kind = _KINDS[item["type"]]
+        if kind == "integer" and max(-item["lower"], item["upper"]) > _MOST_WHOLE:
+            raise ValueError(
+                f"{item['name']}: reaches from {item['lower']} to {item['upper']}, but whole numbers beyond "
+                "2**53 would lose digits. Narrow it, or use a float on a logarithmic scale."
+            )
         if kind in ("integer", "float"):
             default = float(item["default_value"])
             return Domain(item["name"], kind, (), item["lower"], item["upper"], bool(item["log"]), default)

@@ -256,6 +256,7 @@ def test_a_reduction_cell_that_nothing_reads_is_not_in_the_key() -> None:
     other = params | {"reduction_edge2_1": "sep_conv_5x5"}
     assert space.key(other) == space.key(params)
     assert space.count(other) == space.count(params)
+    assert np.array_equal(space.features(other), space.features(params))
     read = {"normal_edge2_1": "skip_connect"}
     assert space.key(other | read) != space.key(params | read)
 

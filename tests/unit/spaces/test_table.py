@@ -399,6 +399,13 @@ def test_choices_that_are_objects_cannot_be_stored() -> None:
         space.to_dict()
 
 
+def test_whole_numbers_that_would_lose_digits_are_refused() -> None:
+    exact = Space(ConfigSpace.ConfigurationSpace({"n": ConfigSpace.Integer("n", (-(2**53), 2**53))}))
+    assert exact.fix({"n": 2**53 - 1}).default == {"n": 2**53 - 1}
+    with pytest.raises(ValueError, match=r"n: reaches from 0 to .* would lose digits"):
+        Space(ConfigSpace.ConfigurationSpace({"n": ConfigSpace.Integer("n", (0, 2**62))}))
+
+
 def test_choices_that_cannot_be_looked_up_are_refused() -> None:
     choice = ConfigSpace.Categorical("f", [{"units": 1}, {"units": 2}])
     with pytest.raises(ValueError, match=r"f: \{'units': 1\} cannot be a choice"):

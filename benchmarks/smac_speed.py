@@ -7,13 +7,14 @@ seed drawn), and a made-up conditional problem with a known optimum: the blocks 
 of them, linked and apart at once. The facade is ``HyperparameterOptimizationFacade`` as its users run it:
 its settings, a deterministic scenario of 300 trials, ask and tell, its run history in a temporary folder.
 SMACSampler runs on bare records. Seconds are processor time of one thread for all asks and tells; the
-objective costs nothing. Without the tables only the made-up problem runs. Results lie in
-``results/smac_speed.json`` and ``.md``.
+objective costs nothing. Without the tables only the made-up problem runs. Interrupted, it goes on where it
+stopped; results lie, one run a line, in ``results/smac_speed.jsonl``, the table in ``results/smac_speed.md``.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -165,35 +166,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=300)
-    parser.add_argument("--results", type=Path, default=RESULTS / "smac_speed.json")
+    parser.add_argument("--results", type=Path, default=RESULTS / "smac_speed.jsonl")
     arguments = parser.parse_args()
-    runs = []
-    for problem in problems():
-        for seed in range(arguments.seeds):
-            # Taken in turns, so that whatever else the machine does meets both.
-            for method, search in ((FACADE, facade), (OURS, ours)):
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    seconds, regrets = search(problem, seed, arguments.trials)
-                runs.append(
-                    {
-                        "problem": problem.name,
-                        "method": method,
-                        "seed": seed,
-                        "seconds": round(seconds, 2),
-                        "regret": {
-                            str(n): round(min(regrets[:n]), 5)
-                            for n in (100, arguments.trials)
-                            if n <= arguments.trials
-                        },
-                    }
-                )
-                print(runs[-1], flush=True)
-    table = report(runs, arguments)
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    arguments.results.write_text(json.dumps(runs, indent=0) + "\n")
+    runs = []
+    if arguments.results.exists():
+        runs = [json.loads(line) for line in arguments.results.read_text().splitlines()]
+    present = {(r["problem"], r["method"], r["seed"], r["trials"]) for r in runs}
+    for seed, problem in itertools.product(range(arguments.seeds), problems()):
+        # Taken in turns, so that whatever else the machine does meets both.
+        for method, search in ((FACADE, facade), (OURS, ours)):
+            if (problem.name, method, seed, arguments.trials) in present:
+                continue
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                seconds, regrets = search(problem, seed, arguments.trials)
+            best = np.minimum.accumulate(regrets)
+            run = {
+                "problem": problem.name,
+                "method": method,
+                "seed": seed,
+                "trials": arguments.trials,
+                "seconds": round(seconds, 2),
+                "regret": {str(n): round(float(best[n - 1]), 5) for n in marks(arguments.trials)},
+            }
+            runs.append(run)
+            with arguments.results.open("a") as file:
+                file.write(json.dumps(run) + "\n")
+    runs = [r for r in runs if r["seed"] < arguments.seeds and r["trials"] == arguments.trials]
+    table = report(runs, arguments)
     arguments.results.with_suffix(".md").write_text(table + "\n")
     print(table)
+
+
+def marks(trials: int) -> tuple[int, int]:
+    """The numbers of trials that regret is reported after."""
+    return trials // 3, trials
 
 
 def report(runs: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
@@ -201,19 +209,16 @@ def report(runs: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
         f"{arguments.trials} trials: seconds of asks and tells, and regret of the best trial, mean ± "
         f"standard error over {arguments.seeds} seeds.",
         "",
-        f"| problem | seconds, {FACADE} | seconds, {OURS} | ratio | regret at 100: {FACADE} | {OURS} | "
-        f"at {arguments.trials}: {FACADE} | {OURS} |",
+        f"| problem | seconds, {FACADE} | seconds, {OURS} | ratio | "
+        + " | ".join(f"regret at {n}, {m}" for n in marks(arguments.trials) for m in (FACADE, OURS))
+        + " |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for problem in dict.fromkeys(r["problem"] for r in runs):
         of = {m: [r for r in runs if (r["problem"], r["method"]) == (problem, m)] for m in (FACADE, OURS)}
         seconds = {m: float(np.mean([r["seconds"] for r in of[m]])) for m in of}
         cells = [problem, *(f"{s:.1f}" for s in seconds.values()), f"{seconds[FACADE] / seconds[OURS]:.1f}"]
-        cells += [
-            _mean([r["regret"].get(str(n), np.nan) for r in of[m]])
-            for n in (100, arguments.trials)
-            for m in of
-        ]
+        cells += [_mean([r["regret"][str(n)] for r in of[m]]) for n in marks(arguments.trials) for m in of]
         lines.append(f"| {' | '.join(cells)} |")
     packages = ", ".join(
         f"{name} {version(name)}" for name in ("smac", "scikit-learn", "ConfigSpace", "numpy")

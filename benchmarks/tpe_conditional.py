@@ -15,7 +15,8 @@ about another. Branches do not matter by themselves.
 The optimum counts as reached at a loss of 1/60, a tenth of a prior draw's on average (1/6 in both problems).
 Reported are the trials this took; a run that does not get there within ``--trials`` counts as that many, so
 that ratios to such runs are too small. Milliseconds are processor time of one thread for an ask after 1,000
-trials. Results lie in ``results/tpe_conditional.json`` and ``.md``.
+trials. Interrupted, it goes on where it stopped; results lie, one run a line, in
+``results/tpe_conditional.jsonl``, the table in ``results/tpe_conditional.md``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import platform
 import time
 import warnings
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -168,31 +169,36 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=600)
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--results", type=Path, default=RESULTS / "tpe_conditional.json")
+    parser.add_argument("--results", type=Path, default=RESULTS / "tpe_conditional.jsonl")
     arguments = parser.parse_args()
-    runs = [
-        (method, problem, seed, arguments.trials)
-        for problem in PROBLEMS
-        for method in METHODS
-        for seed in range(arguments.seeds)
-    ]
-    with ProcessPoolExecutor(arguments.processes) as pool:
-        found = list(pool.map(search, *zip(*runs, strict=True)))
-    results = [
-        {
-            "method": method,
-            "problem": problem,
-            "seed": seed,
-            "trials": len(losses),
-            "reached": min(losses) <= REACHED,
-            "best": round(min(losses), 5),
-        }
-        for (method, problem, seed, _), losses in zip(runs, found, strict=True)
-    ]
-    asks = {method: ask_time(method) for method in METHODS}
-    table = report(results, asks, arguments)
+    trials = arguments.trials
+    wanted = [(m, p, s, trials) for s in range(arguments.seeds) for p in PROBLEMS for m in METHODS]
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    arguments.results.write_text(json.dumps({"runs": results, "ms_per_ask": asks}, indent=0) + "\n")
+    found = {}
+    if arguments.results.exists():
+        for line in arguments.results.read_text().splitlines():
+            run = json.loads(line)
+            found[run["method"], run["problem"], run["seed"], run["limit"]] = run
+    missing = [run for run in wanted if run not in found]
+    with ProcessPoolExecutor(arguments.processes) as pool, arguments.results.open("a") as file:
+        futures = {pool.submit(search, *run): run for run in missing}
+        for done in as_completed(futures):
+            method, problem, seed, limit = futures[done]
+            losses = done.result()
+            found[futures[done]] = {
+                "method": method,
+                "problem": problem,
+                "seed": seed,
+                "limit": limit,
+                "trials": len(losses),
+                "reached": min(losses) <= REACHED,
+                "best": round(min(losses), 5),
+            }
+            file.write(json.dumps(found[futures[done]]) + "\n")
+            file.flush()
+    results = [found[run] for run in wanted]
+    arguments.results.write_text("".join(json.dumps(run) + "\n" for run in results))
+    table = report(results, {method: ask_time(method) for method in METHODS}, arguments)
     arguments.results.with_suffix(".md").write_text(table + "\n")
     print(table)
 

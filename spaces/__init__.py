@@ -30,9 +30,13 @@ _HOME = {
     "chain_mlp": "spaces.mlps",
     "default_hyperparameters": "spaces.hyperparameters",
 }
+# Documented by their own names.
+_MODULES = ("cell_operations", "drawing", "genotypes", "hyperparameters", "presets")
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"spaces.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'spaces' has no attribute {name!r}; it has {', '.join(__all__)}")
     value = getattr(importlib.import_module(_HOME[name]), name)

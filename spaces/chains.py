@@ -202,16 +202,10 @@ class Chain:
             raise ValueError(
                 f"kernels={list(self.kernels)}: must be odd, so that padding is even. Use 3 or 5."
             )
-        channels, *image = self.input_shape
+        image = self.input_shape[1:]
         fitting = [k for k, own in zip(self.kernels, kernels, strict=True) if _fits(own, image)]
         if len(fitting) == len(kernels) or not any("kernel" in OPERATIONS[o].has for o in self.operations):
             return
-        height, width = image
-        if width <= 4 < min(channels, height):
-            raise ValueError(
-                f"input_shape={self.input_shape}: looks like (height, width, channels); channels come "
-                f"first here. Give input_shape={(width, channels, height)}."
-            )
         largest = next(k for k in reversed(self.kernels) if k not in fitting)
         raise ValueError(
             f"input_shape={self.input_shape}: each side must be at least the largest kernel, "

@@ -17,14 +17,20 @@ def checked_shape(shape: Sequence[int]) -> tuple[int, int, int]:
     """``shape`` as (channels, height, width).
 
     Raises:
-        ValueError: if it is not three whole numbers from 1.
+        ValueError: if it is not three whole numbers from 1, or channels clearly come last.
     """
     if not isinstance(shape, (tuple, list)) or len(shape) != 3 or not all(is_whole(v) for v in shape):
         raise ValueError(
             f"input_shape={shape!r}: must be (channels, height, width), whole numbers from 1. "
             "Use (1, 28, 28) for grey images of 28 pixels."
         )
-    return int(shape[0]), int(shape[1]), int(shape[2])
+    channels, height, width = (int(v) for v in shape)
+    if width <= 4 < min(channels, height):
+        raise ValueError(
+            f"input_shape={(channels, height, width)}: looks like (height, width, channels); channels come "
+            f"first here. Give input_shape={(width, channels, height)}."
+        )
+    return channels, height, width
 
 
 def checked_classes(n_classes: int) -> int:

@@ -399,3 +399,9 @@ def test_numpys_numbers_are_numbers() -> None:
 def test_designs_survive_json() -> None:
     for design in PRESETS.values():
         assert Design(**design.to_dict()) == design
+
+
+def test_channels_that_come_last_are_noticed() -> None:
+    for make in (lambda: spaces.cell("darts", (32, 32, 3)), lambda: spaces.cell(input_shape=(28, 28, 1))):
+        with pytest.raises(ValueError, match=r"looks like \(height, width, channels\).*Give input_shape=\("):
+            make()

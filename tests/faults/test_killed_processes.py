@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -122,7 +123,8 @@ class TestKilled:
         command = [sys.executable, "benchmarks/faults.py", "--kills", "2", "--trials", "5"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "2 kills in 1 searches: nothing lost, nothing changed" in done.stdout
+        # On a busy machine a search may end before its second kill; then another one is killed.
+        assert re.search(r"2 kills in \d searches: nothing lost, nothing changed", done.stdout), done.stdout
 
 
 def running(process: int) -> bool:

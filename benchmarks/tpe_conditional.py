@@ -225,7 +225,7 @@ def report(results: list[dict[str, Any]], asks: dict[str, float], arguments: arg
     packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "optuna", "ConfigSpace"))
     lines += [
         "",
-        f"Trials of Optuna's group mode for one of TPESampler's: {', '.join(ratios)}.",
+        f"Trials of Optuna's group mode for one of TPESampler's, at least: {', '.join(ratios)}.",
         "",
         f"Sets of hyperparameters that Optuna's group mode models together: {together()}. TPESampler models "
         "all 50 active ones together.",

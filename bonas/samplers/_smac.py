@@ -209,7 +209,7 @@ class _Forest(RandomForest):
     """SMAC's forest, predicting in batches and without its detours.
 
     With the facade's ``max_leaf_nodes`` of 2²⁰ scikit-learn makes room for as many leaves in each tree, which
-    takes a hundred times as long as growing it; setting leaves one by one and predicting row by row is most of the rest.
+    takes a hundred times as long as growing it; most of the rest is setting and predicting one by one.
     """
 
     def __init__(self, coded: Coded, n_trees: int, seed: int) -> None:

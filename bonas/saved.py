@@ -79,14 +79,21 @@ def merged(carried: Sequence[Observation], known: Sequence[Observation]) -> tupl
         earlier = observations.get(o.epoch)
         if earlier is None or o.cost > earlier.cost:
             first = earlier or o
-            observations[o.epoch] = Observation(o.epoch, first.values, o.cost, first.fidelity)
+            observations[o.epoch] = Observation(o.epoch, first.values, o.cost, first.fidelity, first.seconds)
     return tuple(observations[epoch] for epoch in sorted(observations))
 
 
 def observation_to_dict(o: Observation) -> dict[str, Any]:
     """An observation as a checkpoint carries it."""
-    return {"epoch": o.epoch, "values": dict(o.values), "cost": o.cost, "fidelity": o.fidelity.to_dict()}
+    return {
+        "epoch": o.epoch,
+        "values": dict(o.values),
+        "cost": o.cost,
+        "fidelity": o.fidelity.to_dict(),
+        "seconds": o.seconds,
+    }
 
 
 def _observation(data: Mapping[str, Any]) -> Observation:
-    return Observation(data["epoch"], data["values"], data["cost"], Fidelity.from_dict(data["fidelity"]))
+    fidelity = Fidelity.from_dict(data["fidelity"])
+    return Observation(data["epoch"], data["values"], data["cost"], fidelity, data.get("seconds"))

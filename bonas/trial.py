@@ -8,6 +8,7 @@ from another one.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
 import operator
@@ -74,7 +75,7 @@ class Trial:
         self._fault: str | None = None
         self._interrupted = False
         self._stop = False
-        self._clock = time.monotonic()
+        self._clock = self._watch = time.monotonic()
         # A saved state counts once its epoch is reported: until then it waits as the candidate.
         self._candidate: tuple[int, Any] | None = None
         self._counted: tuple[int, Any] | None = None
@@ -149,6 +150,7 @@ class Trial:
 
     def epochs(self) -> Iterator[int]:
         """Epochs to train in this segment, counted as completed, from 1; ends early when interrupted."""
+        self._watch = time.monotonic()  # building and loading are no part of an epoch
         for epoch in range(self._start + 1, self.fidelity.epochs + 1):
             if self._must_stop():
                 self._interrupted = True
@@ -185,14 +187,14 @@ class Trial:
         if fault is not None:
             self._fault = f"diverged at epoch {epoch}: {fault}"
             return
-        spent = self._spent(epoch, cost)
+        spent, seconds = self._spent(epoch, cost), self._took()
         self._began = True
         self._position = max(self._position, epoch)
         earlier = self._observed.get(epoch)
         if earlier is None:
-            self._observed[epoch] = Observation(epoch, values, spent, self.fidelity)
+            self._observed[epoch] = Observation(epoch, values, spent, self.fidelity, seconds)
         else:
-            self._observed[epoch] = Observation(epoch, earlier.values, earlier.cost + spent, earlier.fidelity)
+            self._observed[epoch] = dataclasses.replace(earlier, cost=earlier.cost + spent)
         self._reported = True
         self._count_candidate()
 
@@ -369,7 +371,7 @@ class Trial:
         # Nothing was reported for these epochs, so they count at their nominal cost unless seconds do.
         unreported = axes.nominal_cost(self.fidelity, since=self._position)
         cost = time.monotonic() - self._clock if axes.cost == "measured" else unreported
-        self._observed[last] = Observation(last, values, cost, self.fidelity)
+        self._observed[last] = Observation(last, values, cost, self.fidelity, self._took())
         self._position, self._clock, self._reported = last, time.monotonic(), True
         self._count_candidate()
 
@@ -407,6 +409,12 @@ class Trial:
     def _count_candidate(self) -> None:
         if self._candidate is not None and self._candidate[0] in self._observed:
             self._counted, self._candidate = self._candidate, None
+
+    def _took(self) -> float:
+        """Seconds since the report before, or since the first epoch began."""
+        now = time.monotonic()
+        seconds, self._watch = now - self._watch, now
+        return seconds
 
     def _spent(self, epoch: int, cost: float | None) -> float:
         now = time.monotonic()

@@ -97,6 +97,8 @@ class Observation:
     """Cost of this epoch in the unit of ``Axes(cost=...)``, repeats of the same epoch included."""
     fidelity: Fidelity
     """The fidelity of the segment it was made in (``fidelity.epochs`` is that segment's last epoch)."""
+    seconds: float | None = field(default=None, compare=False)
+    """What the epochs since the observation before took, None where unknown; no part of what is equal."""
 
     def __post_init__(self) -> None:
         if self.epoch < 1:
@@ -106,6 +108,8 @@ class Observation:
             raise ValueError(f"values={bad}: every metric of an observation must be finite.")
         if not (self.cost >= 0 and math.isfinite(self.cost)):
             raise ValueError(f"cost={self.cost}: must be finite and at least 0.")
+        if self.seconds is not None and not (self.seconds >= 0 and math.isfinite(self.seconds)):
+            raise ValueError(f"seconds={self.seconds}: must be finite and at least 0, or None.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ _observations = sa.Table(
     sa.Column("metrics", sa.Text, nullable=False),
     sa.Column("cost", sa.Float, nullable=False),
     sa.Column("fidelity", sa.Text, nullable=False),
+    sa.Column("seconds", sa.Float),
     sa.Column("watermark", sa.Integer, nullable=False),
 )
 _checkpoints = sa.Table(
@@ -246,7 +247,7 @@ class Transaction:
         among = _observations.c.number.in_(numbers) if few else sa.true()
         order = (_observations.c.number, _observations.c.curve, _observations.c.epoch)
         for o in self._rows(_observations, among, *order):
-            observation = Observation(o.epoch, _object(o.metrics), o.cost, _fidelity(o.fidelity))
+            observation = Observation(o.epoch, _object(o.metrics), o.cost, _fidelity(o.fidelity), o.seconds)
             curves[o.number][o.curve].append(observation)
         among = _checkpoints.c.number.in_(numbers) if few else sa.true()
         saved = {c.number: c for c in self._rows(_checkpoints, among)}
@@ -349,6 +350,7 @@ class Transaction:
                     "metrics": _dump(o.values),
                     "cost": o.cost,
                     "fidelity": _dump(o.fidelity.to_dict()),
+                    "seconds": o.seconds,
                     "watermark": self.watermark + 1,
                 }
             )
@@ -533,6 +535,10 @@ def _connect(url: str, path: Path | None, **options: Any) -> Store:
             raise ValueError(f"{path}: is a database of something else. Give a file of its own.")
         if not tables:
             _schema.create_all(connection)
+        elif "observations" in tables:
+            known = {column["name"] for column in sa.inspect(connection).get_columns("observations")}
+            if "seconds" not in known:  # written before they were noted
+                connection.exec_driver_sql("ALTER TABLE observations ADD COLUMN seconds FLOAT")
     return Store(engine, path)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from bonas.errors import MissingFunctionError, TrialPruned
 from bonas.segment import Collected, Segment
 from bonas.values import read_values
+from fidelity.out_of_memory import is_out_of_memory
 from fidelity.records import Observation, TrialRecord, TrialState
 
 # Timeouts and divergence say something about a configuration, not about the objective.
@@ -59,7 +60,7 @@ def conclude(segment: Segment, collected: Collected, value: Any, error: BaseExce
             return Ending(TrialState.PAUSED, observations=reported)
         lost = 0.0 if reported else _lost(segment, collected)
         return Ending(TrialState.PRUNED, "pruned by the objective", reported, lost)
-    if isinstance(error, BaseException) and _out_of_memory(error):
+    if isinstance(error, BaseException) and is_out_of_memory(error):
         return Ending(
             TrialState.INFEASIBLE, f"out of memory: {_described(error)}", reported, _lost(segment, collected)
         )
@@ -115,7 +116,7 @@ def _is_pruned(error: BaseException | str) -> bool:
 
 def is_bug(error: BaseException | None) -> bool:
     """Whether an exception speaks against the objective, not against the configuration it was given."""
-    if error is None or not isinstance(error, Exception) or _is_pruned(error) or _out_of_memory(error):
+    if error is None or not isinstance(error, Exception) or _is_pruned(error) or is_out_of_memory(error):
         return False
     return not any(cls.__name__ in _NOT_A_BUG for cls in type(error).__mro__)
 
@@ -125,16 +126,6 @@ def counts(record: TrialRecord) -> bool:
     if record.state == TrialState.FAIL:
         return (record.reason or "").partition(":")[0].partition(" ")[0] not in {*_NOT_A_BUG, "diverged"}
     return record.state != TrialState.INFEASIBLE
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError):
-        return True
-    torch = sys.modules.get("torch")
-    if torch is None or not isinstance(error, RuntimeError):
-        return False
-    # The CPU's allocator raises no class of its own.
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: " in _described(error)
 
 
 def _described(error: BaseException | str | None) -> str:

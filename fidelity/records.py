@@ -14,6 +14,10 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from fidelity.pareto import spread_order
+
 if TYPE_CHECKING:
     from fidelity.axes import Axes
 
@@ -193,6 +197,14 @@ class TrialRecord:
         """The latest report: a trial's value is its last epoch's, never its best one's."""
         return self.last.values if self.last else _NOTHING
 
+    def values_at(self, fidelity: Fidelity) -> Mapping[str, float]:
+        """The report at the end of a segment of that fidelity, of the newest curve that has one; or empty."""
+        for curve in reversed(self.curves):
+            for o in curve.observations:
+                if o.epoch == fidelity.epochs and o.fidelity == fidelity:
+                    return o.values
+        return _NOTHING
+
     @property
     def cost(self) -> float:
         """Everything spent on this trial, in the unit of ``Axes(cost=...)``."""
@@ -223,18 +235,43 @@ class StudyView:
         """A value of the given metric, turned so that smaller is better."""
         return -value if self.directions[metric] == "maximize" else value
 
-    def losses(self, record: TrialRecord) -> tuple[float, ...]:
-        """The latest value of every metric, each turned so that smaller is better."""
-        return tuple(self.loss(record, i) for i in range(len(self.metric_names)))
+    def losses(self, record: TrialRecord, at: Fidelity | None = None) -> tuple[float, ...]:
+        """Every metric, each turned so that smaller is better; NaN where there is none.
 
-    def ranked(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """Records from best to worst by latest value; by mean rank over the metrics if there are several."""
-        ranks = dict.fromkeys((r.number for r in records), 0)
-        for metric in range(len(self.metric_names)):
-            ordered = sorted(records, key=lambda r: (self.loss(r, metric), r.number))
-            for rank, record in enumerate(ordered):
-                ranks[record.number] += rank
-        return sorted(records, key=lambda r: (ranks[r.number], r.number))
+        The latest values; with ``at`` those at the end of a segment of that fidelity, where there was one.
+        """
+        values = record.values if at is None else record.values_at(at) or record.values
+        return tuple(self.signed(values.get(n, math.nan), i) for i, n in enumerate(self.metric_names))
+
+    def ranked(
+        self,
+        records: Sequence[TrialRecord],
+        at: Fidelity | None = None,
+        chosen: Sequence[TrialRecord] = (),
+    ) -> list[TrialRecord]:
+        """Records from best to worst, those without a value last.
+
+        Of several metrics the Pareto front comes first, then what it alone dominates, and so on; within a
+        front each next record is far from all before it, so that however few are taken, they cover the
+        front (:func:`fidelity.pareto.spread_order`).
+
+        Args:
+            records: what to rank; their order does not matter.
+            at: compare the values of this fidelity, not the latest ones: those that went on from there
+                have later ones.
+            chosen: records that were taken before, from which the rest keep away; one metric ignores them.
+        """
+        losses = {r.number: self.losses(r, at) for r in (*records, *chosen)}
+        if len(self.metric_names) == 1:
+
+            def place(record: TrialRecord) -> tuple[float, int]:
+                loss = losses[record.number][0]
+                return math.inf if math.isnan(loss) else loss, record.number
+
+            return sorted(records, key=place)
+        both = [r for part in (chosen, records) for r in sorted(part, key=lambda r: r.number)]
+        table = np.array([losses[r.number] for r in both]).reshape(len(both), len(self.metric_names))
+        return [both[i] for i in spread_order(table, len(chosen))]
 
     def fits(self, fidelity: Fidelity, record: TrialRecord | None = None) -> bool:
         """Whether a segment to ``fidelity`` (of a trial, or a new one) fits what is left of the budget."""

@@ -98,7 +98,9 @@ class SuccessiveHalving:
                 t for t in bracket if level[t.number] == k and t.state == TrialState.PAUSED and t.values
             ]
             if promoted < quota and waiting:
-                best = view.ranked(waiting)[0]
+                # Of several metrics, what earlier brackets promoted counts too: else each promotes the same.
+                gone_on = [t for t in view.trials if t.fidelity in rungs[k + 1 :]]
+                best = view.ranked(waiting, rungs[k], gone_on)[0]
                 if view.fits(rungs[k + 1], best):
                     figures = {"rung": k + 1, "of": len(rungs), "waiting": len(waiting), "quota": quota}
                     return Resume(best, rungs[k + 1], figures)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import math
 import pickle
 from typing import Any
@@ -35,6 +36,11 @@ def trial(number: int, value: float | None = None, **changes: Any) -> TrialRecor
     return TrialRecord(
         number, {}, f"k{number}", TrialState.PAUSED, Fidelity(epochs=9), curves=curves, **changes
     )
+
+
+def two(number: int, a: float, b: float) -> TrialRecord:
+    curve = Curve((Observation(1, {"a": a, "b": b}, 0.1, Fidelity()),))
+    return dataclasses.replace(trial(number), curves=(curve,))
 
 
 class TestObservation:
@@ -133,14 +139,36 @@ class TestStudyView:
         down = [r.number for r in StudyView(records, NINE, ("maximize",)).ranked(records)]
         assert down == sorted(range(len(values)), key=lambda i: (-values[i], i))
 
-    def test_ranked_over_several_metrics_is_by_mean_rank(self) -> None:
-        def record(number: int, a: float, b: float) -> TrialRecord:
-            curve = Curve((Observation(1, {"a": a, "b": b}, 0.1, Fidelity()),))
-            return dataclasses.replace(trial(number), curves=(curve,))
+    def test_one_that_reported_nothing_ranks_last(self) -> None:
+        records = [trial(0), trial(1, 9.0), trial(2), trial(3, 1.0)]
+        assert [r.number for r in StudyView(records, NINE).ranked(records)] == [3, 1, 0, 2]
 
-        records = [record(0, 1.0, 1.0), record(1, 2.0, 9.0), record(2, 3.0, 2.0)]
+    def test_several_metrics_rank_front_by_front_and_spread(self) -> None:
+        records = [two(0, 3.0, 3.0), two(1, 1.0, 1.0), two(2, 2.0, 4.0), two(3, 1.5, 1.2), two(4, 3.0, 2.0)]
         view = StudyView(records, NINE, ("minimize", "maximize"), ("a", "b"))
-        assert [r.number for r in view.ranked(records)] == [1, 0, 2]
+        # 1 and 2 are the ends of the front, 3 lies between; 2 alone dominates 0, 0 dominates 4.
+        assert [r.number for r in view.ranked(records)] == [1, 2, 3, 0, 4]
+        assert [r.number for r in view.ranked(records[::-1])] == [1, 2, 3, 0, 4]
+        assert [r.number for r in view.ranked(records[2:], chosen=records[:2])] == [2, 3, 4]
+
+    def test_ranked_at_a_fidelity_compares_what_was_seen_there(self) -> None:
+        third = Fidelity(epochs=3)
+        went_on = Curve((Observation(3, {"value": 0.9}, 0.1, third), observation(9, 0.1)))
+        stayed = Curve((Observation(3, {"value": 0.5}, 0.1, third),))
+        records = [dataclasses.replace(trial(i), curves=(c,)) for i, c in enumerate((went_on, stayed))]
+        view = StudyView(records, NINE)
+        assert [r.number for r in view.ranked(records)] == [0, 1]
+        assert [r.number for r in view.ranked(records, third)] == [1, 0]
+        assert records[0].values_at(third) == {"value": 0.9}
+        assert records[1].values_at(Fidelity(epochs=9)) == {}
+
+    @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=10))
+    def test_nothing_ranks_above_what_dominates_it(self, values: list[tuple[int, int]]) -> None:
+        records = [two(i, float(a), float(b)) for i, (a, b) in enumerate(values)]
+        view = StudyView(records, NINE, ("minimize", "minimize"), ("a", "b"))
+        for above, below in itertools.combinations(view.ranked(records), 2):
+            worse, better = view.losses(above), view.losses(below)
+            assert not (all(y <= x for x, y in zip(worse, better, strict=True)) and worse != better)
 
     @given(st.floats(0, 10), st.integers(1, 9), st.integers(0, 9), st.sampled_from([0.5, 1.0, 100.0]))
     def test_what_fits_is_what_is_forecast(self, left: float, target: int, at: int, scale: float) -> None:

@@ -309,8 +309,9 @@ def table(results: Results) -> str:
     lines += [
         "",
         f"{n} configurations of the chain space with training hyperparameters, all but the schedule,",
-        f"drawn from the prior with seed {DRAWN_WITH}, at most {MAX_MACS:,} MACs. Fashion-MNIST: {TRAIN:,} images of",
-        f"its training split to train on, {VAL:,} others of it to evaluate on. {SEEDS} seeds.",
+        f"drawn from the prior with seed {DRAWN_WITH}, at most {MAX_MACS:,} MACs. Fashion-MNIST:",
+        f"{TRAIN:,} images of its training split to train on, {VAL:,} others of it to evaluate on.",
+        f"{SEEDS} seeds.",
         f"{_machine(results)}; {seconds / 60:.0f} minutes in all.",
     ]
     return "\n".join(lines)

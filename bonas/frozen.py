@@ -11,7 +11,7 @@ from fidelity.records import Curve, Fidelity, TrialRecord, TrialState
 if TYPE_CHECKING:
     import torch
 
-    from spaces import Space
+    from spaces import Count, Space
 
 
 class FrozenTrial:
@@ -113,6 +113,10 @@ class FrozenTrial:
     def build(self, width: float = 1.0, depth: float = 1.0) -> torch.nn.Module:
         """The network of this configuration, newly initialised."""
         return self._space.build(self.params, width=width, depth=depth)
+
+    def count(self) -> Count:
+        """Exact parameters and MACs of its network at full width and depth (see ``Space.count``)."""
+        return self._space.count(self.params)
 
     def load_model(self) -> torch.nn.Module:
         """The trained network of this trial, from its newest checkpoint (see :func:`load_model`)."""

@@ -29,7 +29,7 @@ from fidelity.records import CheckpointRecord, Observation
 if TYPE_CHECKING:
     import torch
 
-    from spaces import Space
+    from spaces import Count, Space
 
 logger = logging.getLogger("bonas")
 
@@ -113,6 +113,22 @@ class Trial:
                 "Pass it again: bonas.load_study(..., space=space)."
             )
         return self._space.build(self.params, width=self.fidelity.width, depth=self.fidelity.depth)
+
+    def count(self) -> Count:
+        """Exact parameters and MACs of the network at full width and depth, known before it is trained.
+
+        They are the same at every fidelity and epoch, and so fit to be reported as objectives.
+
+        Raises:
+            ValueError: if the space cannot count.
+            MissingFunctionError: if ``count`` was the user's own and has not been passed again.
+        """
+        if "count" in self._space.missing:
+            raise MissingFunctionError(
+                "count: the space was restored from the store, and functions are never stored. "
+                "Pass it again: bonas.load_study(..., space=space)."
+            )
+        return self._space.count(self.params)
 
     def load_checkpoint(self) -> Any:
         """The state to continue from, or None; call it before :meth:`epochs`.

@@ -49,7 +49,7 @@ def measure(
     training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             return _median(lambda: model(inputs), device)
     finally:
         model.train(training)

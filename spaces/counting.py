@@ -32,27 +32,40 @@ def count_graph(graph: Iterable[Node], input_shape: Shape) -> Count:
     shapes: dict[str, Shape] = {INPUT: input_shape}
     parameters = macs = 0
     for node in graph:
-        shape = shapes[node.name] = _shape(node, [shapes[name] for name in node.inputs])
+        shape = shapes[node.name] = output_shape(node, [shapes[name] for name in node.inputs])
         s = node.settings
+        parameters += weights(node)
         match node.op:
             case "Conv2d":
                 high, wide = _pair(s["kernel_size"])
-                each = s["in_channels"] // s.get("groups", 1) * high * wide
-                parameters += s["out_channels"] * (each + bool(s.get("bias", True)))
-                macs += shape[0] * shape[1] * shape[2] * each
+                macs += (
+                    shape[0] * shape[1] * shape[2] * (s["in_channels"] // s.get("groups", 1) * high * wide)
+                )
             case "Linear":
-                parameters += s["out_features"] * (s["in_features"] + bool(s.get("bias", True)))
                 macs += s["out_features"] * s["in_features"]
-            case "BatchNorm2d" | "BatchNorm1d":
-                parameters += 2 * s["num_features"] * bool(s.get("affine", True))
-            case "LayerNorm":
-                parameters += 2 * s["normalized_shape"]
-            case "GroupNorm":
-                parameters += 2 * s["num_channels"]
     return Count(parameters, macs)
 
 
-def _shape(node: Node, inputs: Sequence[Shape]) -> Shape:
+def weights(node: Node) -> int:
+    """Trainable numbers of one node."""
+    s = node.settings
+    match node.op:
+        case "Conv2d":
+            high, wide = _pair(s["kernel_size"])
+            each = s["in_channels"] // s.get("groups", 1) * high * wide
+            return s["out_channels"] * (each + bool(s.get("bias", True)))
+        case "Linear":
+            return s["out_features"] * (s["in_features"] + bool(s.get("bias", True)))
+        case "BatchNorm2d" | "BatchNorm1d":
+            return 2 * s["num_features"] * bool(s.get("affine", True))
+        case "LayerNorm":
+            return 2 * s["normalized_shape"]
+        case "GroupNorm":
+            return 2 * s["num_channels"]
+    return 0
+
+
+def output_shape(node: Node, inputs: Sequence[Shape]) -> Shape:
     """Output shape, (c, h, w) or (features,), of a node, given the shapes of its inputs."""
     s = node.settings
     shape = inputs[0]

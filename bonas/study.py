@@ -361,7 +361,13 @@ class Study:
 
     # -- after the search ----------------------------------------------------------------------------
 
-    def recommend(self, objective: Objective | None = None, k: int = 3, repeats: int = 2) -> FrozenTrial:
+    def recommend(
+        self,
+        objective: Objective | None = None,
+        k: int = 3,
+        repeats: int = 2,
+        prefer: str | None = None,
+    ) -> FrozenTrial:
         """The trial to trust: best by posterior mean, not by its luckiest value.
 
         Args:
@@ -369,12 +375,17 @@ class Study:
                 mean of all their full values is recommended: against the winner's curse.
             k: number of finalists.
             repeats: new evaluations of each.
+            prefer: with several objectives, which trial of the Pareto front: ``"knee"``, where a gain in one
+                metric would cost most in the others, or the name of a metric, whose best one is meant.
+
+        Raises:
+            ValueError: with several objectives and nothing preferred; choose among :attr:`best_trials`.
         """
         from bonas.recommendation import recommend
 
         if objective is not None:
             _check_callable(objective)
-        return recommend(self, objective, k, repeats)
+        return recommend(self, objective, k, repeats, prefer)
 
     def retrain(
         self, objective: Objective, trial: FrozenTrial | None = None, epochs: int | None = None
@@ -386,7 +397,8 @@ class Study:
 
         Args:
             objective: as for :meth:`optimize`.
-            trial: what to retrain, if not what :meth:`recommend` says.
+            trial: what to retrain, if not what :meth:`recommend` says; with several objectives the one you
+                choose, such as ``study.best_trials[0]``.
             epochs: train for longer, or shorter, than full fidelity; the schedule stretches with it.
         """
         from bonas.recommendation import retrain

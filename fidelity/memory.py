@@ -1,4 +1,4 @@
-"""The memory a training takes: predicted from a network's footprint, and measured; knows neither spaces nor studies.
+"""Memory of a training, predicted from a network's footprint and measured; knows no spaces or studies.
 
 Glossary, in bytes:
     weights       4 a parameter, as many again for its gradient, and for each number an optimizer keeps of it

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -211,6 +211,19 @@ class TrialRecord:
         return self.lost + sum(o.cost for curve in self.curves for o in curve.observations)
 
 
+class Bounds(Protocol):
+    """What a study's constraints say about configurations that are yet to be trained."""
+
+    def load(self, params: Mapping[str, Any]) -> float:
+        """The largest of what can be counted, relative to its bound: above 1 a constraint is violated."""
+
+    def excess(self, trial: TrialRecord) -> float | None:
+        """Logarithm of what was measured of a trial relative to its bound: above 0 a constraint is violated.
+
+        None if nothing was measured.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class StudyView:
     """All that samplers and schedulers see of a study when they decide."""
@@ -226,6 +239,8 @@ class StudyView:
     """What is left of the budget after what was spent and what running segments have reserved."""
     cost_scale: float = 1.0
     """Cost in the study's unit of one full evaluation's nominal cost."""
+    bounds: Bounds | None = None
+    """The study's constraints, None if it has none."""
 
     def loss(self, record: TrialRecord, metric: int = 0) -> float:
         """The latest value of one metric, turned so that smaller is better; NaN where there is none."""

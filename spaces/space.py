@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from spaces.architecture import Architecture
     from spaces.drawing import Picture
+    from spaces.footprint import Footprint
 
 VERSION = 1
 """Of the JSON that :meth:`Space.to_dict` writes."""
@@ -258,24 +259,28 @@ class Space:
 
     def key(self, params: Mapping[str, Any]) -> str:
         """A text equal for configurations that compute the same network and train it the same way."""
+        network = self.network_key(params)
+        training = {n: params[n] for n in params if n in self._hyperparameters}
+        return f"{network}|{_text(training)}" if training else network
+
+    def network_key(self, params: Mapping[str, Any]) -> str:
+        """A text equal for configurations that compute the same network, however they train it."""
         if not isinstance(params, Mapping):
             raise self._explained([params], TypeError())
         own = {n: params[n] for n in params if n not in self._hyperparameters}
-        training = {n: params[n] for n in params if n in self._hyperparameters}
         if self._architecture:
             try:
-                network = self._architecture.key(own)
+                return self._architecture.key(own)
             except _MISTAKES as error:
                 raise self._explained([params], error) from error
-        else:
-            function = self._function("key")
-            network = function(own) if function else _text(own)
-            if not isinstance(network, str):
-                raise ValueError(
-                    f"key returned {network!r}: must return a text, the same only for configurations that "
-                    "compute and train the same."
-                )
-        return f"{network}|{_text(training)}" if training else network
+        function = self._function("key")
+        network = function(own) if function else _text(own)
+        if not isinstance(network, str):
+            raise ValueError(
+                f"key returned {network!r}: must return a text, the same only for configurations that "
+                "compute and train the same."
+            )
+        return network
 
     def build(self, params: Mapping[str, Any], width: float = 1.0, depth: float = 1.0) -> nn.Module:
         """The network of a configuration, freshly initialised from torch's generator.
@@ -334,6 +339,30 @@ class Space:
             "count: this space has no such function. Pass Space(..., count=function), one that returns "
             "spaces.Count(parameters, macs)."
         )
+
+    def footprint(
+        self, params: Mapping[str, Any], input_shape: Sequence[int] | None = None, mixed: bool = False
+    ) -> Footprint:
+        """What training the network at full width and depth keeps in memory, without building it.
+
+        Args:
+            params: canonical params.
+            input_shape: of the examples; None for those the space is made for.
+            mixed: whether it is trained in mixed precision.
+
+        Raises:
+            ValueError: if the space is not one of bonas's own.
+        """
+        from spaces.footprint import footprint
+
+        if not self._architecture:
+            raise ValueError("footprint: only of bonas's own networks is it known what they keep in memory.")
+        canonical = self.validate(params)
+        try:
+            graph = self._architecture.graph(canonical, 1.0, 1.0)
+        except _MISTAKES as error:
+            raise self._explained([canonical], error) from error
+        return footprint(graph, tuple(input_shape or self._architecture.input_shape), mixed)
 
     def features(self, params: Mapping[str, Any]) -> NDArray[np.float64]:
         """Structural features of the network for a surrogate: finite, shape (k,); empty if none are known."""

@@ -12,13 +12,13 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from bonas.leaderboard import (
-    best_line,
     columns,
     cost_unit,
     format_value,
     last_observation,
+    leader,
+    leading_line,
     numeric,
-    ranking,
     rows,
     states,
 )
@@ -44,10 +44,10 @@ def study_html(study: StudyLike, top: int = 5) -> str:
 
 def _study(study: StudyLike, top: int) -> list[str]:
     goal = ", ".join(f"{d} {m}" for d, m in zip(study.directions, study.metric_names, strict=True))
-    best = ranking(study)[:1]
+    best = leading_line(study)
     parts = [_lines([goal, states(study), f"spent {study.spent:.2f} {cost_unit(study.axes)}"])]
     if best:
-        parts.append(f"<div style='margin:4px 0'><strong>{escape(best_line(study, best[0]))}</strong></div>")
+        parts.append(f"<div style='margin:4px 0'><strong>{escape(best)}</strong></div>")
         parts.append(_table(columns(study), rows(study, top), numeric(study)))
     return parts
 
@@ -78,17 +78,18 @@ def page(study: StudyLike, pictures: Mapping[str, str], drawing: str = "", top: 
     Args:
         study: the study to report on.
         pictures: caption → SVG text, in order; the caller made the SVG and it goes in as it is.
-        drawing: SVG text of the best trial's network.
+        drawing: SVG text of the network of :func:`bonas.leaderboard.leader`'s trial.
         top: rows of the leaderboard.
     """
     figures = "".join(
         f"<figure>{_inline(svg)}<figcaption>{escape(caption)}</figcaption></figure>"
         for caption, svg in pictures.items()
     )
-    best = ranking(study)[:1]
+    best = leader(study)
+    title = "The best trial" if len(study.metric_names) == 1 else "The trial at the knee of the front"
     network = f"<div>{_inline(drawing)}</div>" if drawing else ""
     winner = (
-        f"<h2>The best trial</h2><div class='beside'>{network}{trial_html(best[0])}</div>" if best else ""
+        f"<h2>{title}</h2><div class='beside'>{network}{trial_html(best)}</div>" if best is not None else ""
     )
     return f"""<!doctype html>
 <html lang="en">

@@ -48,7 +48,7 @@ def _drawn(study: Study, kind: str) -> bytes:
 
 def _page(study: Study) -> str:
     from bonas import plots, report
-    from bonas.leaderboard import ranking
+    from bonas.leaderboard import leader
 
     pictures = {
         "Every point is the end of a training segment; cost counts all epochs trained so far.": (
@@ -59,8 +59,8 @@ def _page(study: Study) -> str:
         ),
     }
     svg = {caption: _bytes(figure, "svg").decode() for caption, figure in pictures.items()}
-    best = ranking(study)[:1]
-    drawing = study.space.draw(best[0].params) if best else ""
+    shown = leader(study)
+    drawing = study.space.draw(shown.params) if shown is not None else ""
     return report.page(study, svg, drawing)
 
 

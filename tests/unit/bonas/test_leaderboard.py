@@ -171,3 +171,42 @@ def test_several_objectives_are_all_shown() -> None:
     both = Shown(trials, ("maximize", "minimize"), ("accuracy", "macs"))
     assert [t.number for t in leaderboard.ranking(both)] == [1, 0, 2]
     assert leaderboard.rows(both)[0][2:4] == ["0.9000", "1,000,000"]
+    assert leaderboard.columns(both)[0] == "front"
+
+
+def several(*values: tuple[float, float], partial: tuple[tuple[float, float], ...] = ()) -> Shown:
+    """Complete trials with these accuracies and parameters, and paused ones after an epoch."""
+    trials = []
+    for i, (accuracy, parameters) in enumerate((*values, *partial)):
+        at = AXES.full if i < len(values) else AXES.lowest
+        seen = Observation(at.epochs, {"accuracy": accuracy, "parameters": parameters}, 1.0, at)
+        state = TrialState.COMPLETE if i < len(values) else TrialState.PAUSED
+        trials.append(TrialRecord(i, {}, str(i), state, at, curves=(Curve((seen,)),)))
+    return Shown(tuple(trials), ("maximize", "minimize"), ("accuracy", "parameters"))
+
+
+FOUR = several((0.5, 100.0), (0.8, 300.0), (0.95, 9000.0), (0.7, 400.0), partial=((0.99, 50.0),))
+
+
+def test_the_front_stands_first_and_fronts_are_numbered_at_the_highest_fidelity_only() -> None:
+    assert [t.number for t in leaderboard.front(FOUR)] == [2, 1, 0]
+    assert [t.number for t in leaderboard.ranking(FOUR)] == [2, 1, 0, 3, 4]
+    assert [row[0] for row in leaderboard.rows(FOUR)] == ["1", "1", "1", "2", ""]
+    assert [row[1] for row in leaderboard.rows(FOUR, top=1)] == ["2", "1", "0"]  # the whole front
+
+
+def test_an_objective_has_one_column_and_the_line_names_the_ends_of_the_front() -> None:
+    assert leaderboard.columns(FOUR).count("parameters") == 1
+    assert all(len(row) == len(leaderboard.columns(FOUR)) for row in leaderboard.rows(FOUR))
+    line = "front of 3 trials at 9 epochs: best accuracy 0.9500, best parameters 100"
+    assert leaderboard.summary(FOUR)[-1] == line
+    assert line in report.study_html(FOUR)
+
+
+def test_the_trial_to_show_is_the_best_or_the_knee() -> None:
+    best, balance = leaderboard.leader(STUDY), leaderboard.leader(FOUR)
+    assert best is not None
+    assert balance is not None
+    assert (best.number, balance.number) == (4, 1)
+    assert leaderboard.leader(Shown()) is None
+    assert leaderboard.leading_line(Shown()) == ""

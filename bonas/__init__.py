@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import spaces
     from bonas import plots, samplers
     from bonas.errors import DuplicatedStudyError, MissingFunctionError, StaleTrialError, TrialPruned
+    from bonas.feasibility import Latency
     from bonas.frozen import FrozenTrial
     from bonas.opening import create_study, load_study
     from bonas.study import Study
@@ -35,6 +36,7 @@ _HOME = {
     "create_study": "bonas.opening",
     "load_study": "bonas.opening",
     "FrozenTrial": "bonas.frozen",
+    "Latency": "bonas.feasibility",
     "Trial": "bonas.trial",
     "TrialState": "fidelity.records",
     "load_data": "fidelity.data",
@@ -50,6 +52,7 @@ _MODULES = {
 __all__ = [
     "DuplicatedStudyError",
     "FrozenTrial",
+    "Latency",
     "MissingFunctionError",
     "StaleTrialError",
     "Study",

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bonas.definition import Definition, needed
+from bonas.feasibility import Feasibility
 from bonas.ledger import Ledger
 from bonas.store.sql import Transaction, plain
 from fidelity.records import Fidelity, StudyView, TrialRecord, TrialState
@@ -34,6 +34,7 @@ class Asking:
     def __init__(self, definition: Definition, ledger: Ledger) -> None:
         self._definition = definition
         self._ledger = ledger
+        self._feasibility = Feasibility(definition.space, definition.constraints, definition.axes)
         self.starts_limit = math.inf
         self.budget = math.inf
         self.exhausted = False
@@ -52,7 +53,8 @@ class Asking:
 
     def view(self) -> StudyView:
         """What sampler and scheduler see, as of the latest transaction."""
-        return self._ledger.view(self.starts_limit, self.budget, self.exhausted)
+        view = self._ledger.view(self.starts_limit, self.budget, self.exhausted)
+        return dataclasses.replace(view, bounds=self._feasibility) if self._feasibility else view
 
     def next(self, transaction: Transaction) -> TrialRecord | None:
         """The record that the scheduler's next action leads to, decided and written; None for none now."""
@@ -134,21 +136,22 @@ class Asking:
         if params is None:
             return None
         params = self._definition.space.validate(params)  # a sampler may be the user's own
-        violated = self._violated(params)
+        verdict = self._feasibility.judge(params, self._ledger.records)
         record = TrialRecord(
             number=number,
             params=params,
             key=self._definition.space.key(params),
-            state=TrialState.INFEASIBLE if violated else TrialState.RUNNING,
+            state=TrialState.INFEASIBLE if verdict.reason else TrialState.RUNNING,
             fidelity=action.fidelity,
             seed=self.trial_seed(number),
             parent=action.parent,
-            figures=plain(action.figures),
-            reason=violated,
+            figures=plain({**action.figures, **verdict.figures}),
+            reason=verdict.reason,
+            user_attrs=plain(verdict.noted),
         )
         transaction.put_decision(ask, "start", record, action.figures, str(self._ledger.owner))
         # A feasible one is written when it is handed out, in this same transaction.
-        return self._ledger.write(transaction, record) if violated else record
+        return self._ledger.write(transaction, record) if verdict.reason else record
 
     def _paused(self, trial: TrialRecord, action: Any) -> TrialRecord:
         record = self._ledger.records[trial.number]
@@ -158,16 +161,6 @@ class Asking:
                 f"{record.state.value}. Only PAUSED trials can be resumed or stopped."
             )
         return record
-
-    def _violated(self, params: Mapping[str, Any]) -> str | None:
-        if not self._definition.constraints:
-            return None
-        count = self._definition.space.count(dict(params))
-        for name, bound in self._definition.constraints.items():
-            value = getattr(count, name)
-            if value > bound:
-                return f"{name} = {value:,} above {bound:,}"
-        return None
 
     def _generator(self, ask: int) -> np.random.Generator:
         return np.random.default_rng([self._definition.seed, ask])

@@ -6,11 +6,11 @@ Knows nothing of trials or of what happens to a study later.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from bonas import feasibility
 from bonas.errors import MissingFunctionError
 from fidelity.axes import Axes
 from fidelity.schedulers import FullFidelity, Scheduler, SuccessiveHalving
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from spaces import Space
 
 DIRECTIONS = ("minimize", "maximize")
-COUNTED = ("parameters", "macs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class Definition:
     axes: Axes
     directions: tuple[str, ...]
     metric_names: tuple[str, ...]
-    constraints: Mapping[str, float]
+    constraints: feasibility.Constraints
     seed: int
     sampler: Sampler | None
     """None if it was the user's own and has not been passed again."""
@@ -45,7 +44,7 @@ class Definition:
             "axes": self.axes.to_dict(),
             "directions": list(self.directions),
             "metric_names": list(self.metric_names),
-            "constraints": dict(self.constraints),
+            "constraints": feasibility.to_dict(self.constraints),
             "seed": self.seed,
             "sampler": _stored(self.sampler),
             "scheduler": _stored(self.scheduler),
@@ -63,7 +62,7 @@ def define(
     axes: Axes | None,
     directions: tuple[str, ...],
     metric_names: Sequence[str] | None,
-    constraints: Mapping[str, float] | None,
+    constraints: Mapping[str, Any] | None,
     seed: int,
     sampler: Sampler | None,
     scheduler: Scheduler | None,
@@ -110,7 +109,7 @@ def define(
         axes=axes or Axes(),
         directions=tuple(directions),
         metric_names=tuple(metric_names),
-        constraints=_checked_constraints(constraints or {}),
+        constraints=feasibility.checked(constraints or {}, space),
         seed=seed,
         sampler=sampler or ForestSampler(),
         scheduler=scheduler or (FullFidelity() if axes is None else SuccessiveHalving()),
@@ -182,21 +181,6 @@ def needed(part: Any, name: str) -> Any:
             f"Pass it again: bonas.load_study(..., {name}=...)."
         )
     return part
-
-
-def _checked_constraints(constraints: Mapping[str, float]) -> dict[str, float]:
-    if not isinstance(constraints, Mapping):
-        raise ValueError(
-            f"constraints={constraints!r}: must be a dict of upper bounds, such as {{'parameters': 200_000}}."
-        )
-    for name, bound in constraints.items():
-        if name not in COUNTED:
-            raise ValueError(f"constraints: {name!r} is unknown. Known are {list(COUNTED)}, as upper bounds.")
-        if isinstance(bound, bool) or not isinstance(bound, (int, float)) or not 0 < bound < math.inf:
-            raise ValueError(
-                f"constraints: {name}={bound!r} must be a finite number above 0, an upper bound."
-            )
-    return dict(constraints)
 
 
 def _stored(part: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from fidelity.axes import Axes
 from fidelity.schedulers import Scheduler
 
 if TYPE_CHECKING:
+    from bonas.feasibility import Latency
     from bonas.samplers import Sampler
     from spaces import Space
 
@@ -31,7 +32,7 @@ def create_study(
     metric_names: Sequence[str] | None = None,
     sampler: Sampler | None = None,
     scheduler: Scheduler | None = None,
-    constraints: Mapping[str, float] | None = None,
+    constraints: Mapping[str, float | Latency] | None = None,
     storage: str | Path | None = None,
     study_name: str | None = None,
     load_if_exists: bool = False,
@@ -48,7 +49,8 @@ def create_study(
         metric_names: names of the metrics an objective reports; required for several objectives.
         sampler: proposes configurations; None means ``bonas.samplers.ForestSampler()``.
         scheduler: decides what runs next; None means ``SuccessiveHalving()`` over the axes.
-        constraints: upper bounds such as ``{"parameters": 200_000, "macs": 1e7}``, decided before training.
+        constraints: upper bounds such as ``{"parameters": 200_000}``, decided before training: ``parameters``,
+            ``macs``, ``memory`` (bytes, predicted), ``latency`` (seconds, or a :class:`Latency`; measured).
         storage: a file, a folder (its ``study.db``) or an SQLite URL; None keeps the study in memory.
         study_name: unique in the storage; None makes one up.
         load_if_exists: go on with the study of that name if there is one.

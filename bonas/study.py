@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import optuna
     import pandas as pd
 
+    from bonas.feasibility import Latency
     from bonas.samplers import Sampler
     from spaces import Space
 
@@ -84,7 +85,7 @@ class Study:
         return self._asking.scheduler
 
     @property
-    def constraints(self) -> Mapping[str, float]:
+    def constraints(self) -> Mapping[str, float | Latency]:
         """Upper bounds decided before training."""
         return dict(self._definition.constraints)
 

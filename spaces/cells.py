@@ -67,7 +67,7 @@ def cell(
     Args:
         preset: which cell; None for one of your own, which takes ``blocks`` and ``operations``.
         input_shape: (channels, height, width) of one image.
-        n_classes: how many classes there are, from 2.
+        n_classes: how many classes there are; 1 for a number to predict.
         filters: channels of the first stage's operations; default 16.
         cells: normal cells of a stage; default 2, in ``nas_bench_201`` 5.
         reductions: reduction cells; default 2.
@@ -77,8 +77,8 @@ def cell(
             ``inputs="any"`` the operations begin with ``none`` unless they are given.
 
     Raises:
-        ValueError: on an unknown preset, setting or operation, a name or value given twice, fewer than two
-            classes, filters that cannot be halved, or a picture too small for the reductions.
+        ValueError: on an unknown preset, setting or operation, a name or value given twice, no classes,
+            filters that cannot be halved, or a picture too small for the reductions.
     """
     from spaces.space import Space
 
@@ -492,7 +492,7 @@ class Cell:
         return pictures | {"network": self._network_picture(shape)}
 
     def _network_picture(self, shape: Shape) -> Picture:
-        from spaces.drawing import Arrow, Box, Picture
+        from spaces.drawing import Arrow, Box, Picture, outputs
 
         stem = STEMS[shape.stem]
         boxes = [Box("input", "×".join(map(str, self.input_shape))), Box("stem", stem.label)]
@@ -503,7 +503,7 @@ class Cell:
                 boxes.append(Box("reduction cell", size))
             times = f"{shape.cells} × normal cell" if shape.cells > 1 else "normal cell"
             boxes.append(Box(times, size))
-        boxes.append(Box("classifier", f"average pool · {self.n_classes} classes"))
+        boxes.append(Box("classifier", f"average pool · {outputs(self.n_classes)}"))
         arrows = tuple(Arrow(i, i + 1) for i in range(len(boxes) - 1))
         return Picture(tuple(boxes), arrows, "every cell reads the two before it")
 

@@ -80,7 +80,7 @@ def chain(
 
     Args:
         input_shape: (channels, height, width) of one image.
-        n_classes: how many classes there are, from 2.
+        n_classes: how many classes there are; 1 for a number to predict.
         n_layers: fewest and most layers.
         operations: some of ``conv``; ``separable`` (depthwise, then 1×1); ``dilated`` (a convolution with
             gaps); ``inverted`` (the inverted bottleneck of MobileNetV2, arXiv:1801.04381, residual where
@@ -97,8 +97,8 @@ def chain(
             with the ways to join them. The default stays the plain chain.
 
     Raises:
-        ValueError: on an empty or inverted range, an unknown name or one given twice, fewer than two
-            classes, or an input smaller than the largest kernel.
+        ValueError: on an empty or inverted range, an unknown name or one given twice, no classes,
+            or an input smaller than the largest kernel.
     """
     from spaces.space import Space
 
@@ -441,7 +441,7 @@ class Chain:
 
     def pictures(self, params: Mapping[str, Any]) -> Mapping[str, Picture]:
         """The network: a box for every layer, and one wherever several are joined."""
-        from spaces.drawing import Arrow, Box, Picture
+        from spaces.drawing import Arrow, Box, Picture, outputs
 
         plan = self._plan(params)
         boxes = [Box("input", "×".join(map(str, self.input_shape)))]
@@ -463,7 +463,7 @@ class Chain:
         for step in plan.steps:
             label = OPERATIONS[step.layer.op].label
             place.append(put(Box(label, _described(step.layer)), [read(step.sources)]))
-        put(Box("classifier", f"average pool · {self.n_classes} classes"), [read(plan.ends)])
+        put(Box("classifier", f"average pool · {outputs(self.n_classes)}"), [read(plan.ends)])
         return {"network": Picture(tuple(boxes), tuple(arrows))}
 
 

@@ -34,14 +34,15 @@ def checked_shape(shape: Sequence[int]) -> tuple[int, int, int]:
 
 
 def checked_classes(n_classes: int) -> int:
-    """``n_classes``, a whole number from 2.
+    """``n_classes``, a whole number from 1.
 
     Raises:
         ValueError: if it is anything else.
     """
-    if not is_whole(n_classes) or n_classes < 2:
+    if not is_whole(n_classes):
         raise ValueError(
-            f"n_classes={n_classes!r}: must be a whole number, at least 2. Use 2 for yes and no."
+            f"n_classes={n_classes!r}: must be a whole number, at least 1. Use 2 for yes and no, 1 for a "
+            "number to predict."
         )
     return int(n_classes)
 

@@ -129,6 +129,11 @@ def _style() -> str:
 # Text ----------------------------------------------------------------------------------------------
 
 
+def outputs(n_classes: int) -> str:
+    """What the last layer of a network gives, as its label."""
+    return f"{n_classes} classes" if n_classes > 1 else "1 number"
+
+
 def readable(text: str) -> str:
     """A name from a configuration as one reads it: ``sep_conv_3x3`` becomes ``sep conv 3×3``."""
     return _NAMES.get(text) or re.sub(r"(?<=\d)x(?=\d)", "×", re.sub(r"_(?!\{)", " ", text))

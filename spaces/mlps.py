@@ -57,7 +57,7 @@ def chain_mlp(
 
     Args:
         input_shape: number of features of one example, plain or as (features,).
-        n_classes: how many classes there are, from 2.
+        n_classes: how many classes there are; 1 for a number to predict.
         n_layers: fewest and most hidden layers.
         units: numbers of units of a hidden layer.
         activations: some of ``relu``, ``silu``, ``gelu``, ``elu``, ``leaky_relu``, ``tanh``.
@@ -68,7 +68,7 @@ def chain_mlp(
 
     Raises:
         ValueError: on an empty or inverted range, an unknown name, a choice given twice, a probability
-            outside its range, or fewer than two classes.
+            outside its range, or no classes.
     """
     from spaces.space import Space
 
@@ -232,7 +232,7 @@ class Mlp:
 
     def pictures(self, params: Mapping[str, Any]) -> Mapping[str, Picture]:
         """The network: one box a layer, and a sum behind each residual one."""
-        from spaces.drawing import Arrow, Box, Picture
+        from spaces.drawing import Arrow, Box, Picture, outputs
 
         boxes = [Box("input", f"{self.input_shape[0]} features")]
         arrows: list[Arrow] = []
@@ -254,7 +254,7 @@ class Mlp:
             if layer.residual:
                 top = put(Box("add", "" if features == layer.units else "input projected"), last, top)
             features, last = layer.units, top
-        put(Box("classifier", f"{self.n_classes} classes"), last)
+        put(Box("classifier", outputs(self.n_classes)), last)
         return {"network": Picture(tuple(boxes), tuple(arrows))}
 
 

@@ -192,7 +192,7 @@ def test_a_chain_stays_a_size_one_can_search() -> None:
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"n_classes": 1}, r"n_classes=1: .*at least 2"),
+    ({"n_classes": 0}, r"n_classes=0: .*at least 1"),
     ({"n_classes": True}, "n_classes=True"),
     ({"n_classes": 2.5}, r"n_classes=2\.5"),
     ({"input_shape": (28, 28)}, r"must be \(channels, height, width\)"),

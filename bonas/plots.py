@@ -9,46 +9,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from bonas._chart import BEST, DEFAULT, FULL, PARTIAL, canvas, chart, legend, nothing
 from bonas.leaderboard import cost_unit, last_observation, metric_value, ranking
+from bonas.pareto_plot import plot_hypervolume, plot_pareto_front
 from fidelity.records import TrialState
 
 if TYPE_CHECKING:
     from bonas.leaderboard import StudyLike
 
-__all__ = ["plot_learning_curves", "plot_optimization_history", "plot_study"]
+__all__ = [
+    "plot_hypervolume",
+    "plot_learning_curves",
+    "plot_optimization_history",
+    "plot_pareto_front",
+    "plot_study",
+]
 
-# One accent for the winner, one dark line for the hand-written default, the rest recedes. The colours
-# keep their contrast on white for the common kinds of colour blindness (blue against orange).
-_BEST = "#d95f02"
-_FULL = "#2c6fbb"
-_PARTIAL = "#a9b4c2"
-_DEFAULT = "#333333"
-_GRID = "#e3e6ea"
-_INK = "#222222"
-_SOFT = "#5c6670"
-
-
-def _canvas(width: float = 7.2) -> Any:
-    from bonas._picture import Picture
-
-    return Picture(figsize=(width, 4.2), dpi=120, layout="constrained", facecolor="white")
-
-
-def _plot(figure: Any, title: str, subtitle: str, x: str) -> Any:
-    axes = figure.add_subplot()
-    axes.set_facecolor("white")
-    axes.set_title(title, loc="left", fontsize=12, color=_INK, fontweight="bold", pad=22)
-    axes.text(0, 1.02, subtitle, transform=axes.transAxes, fontsize=9, color=_SOFT, va="bottom")
-    axes.set_xlabel(x, color=_INK)
-    axes.yaxis.label.set_color(_INK)
-    axes.grid(color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=_SOFT)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color("#9aa4ae")
-    return axes
+_ORDER = ("best", "full", "part", "paus", "hand")  # of the legend: the beginnings of its labels
 
 
 def plot_study(study: Any, metric: str | None = None) -> Any:
@@ -57,7 +34,7 @@ def plot_study(study: Any, metric: str | None = None) -> Any:
     Raises:
         ValueError: if the study has no such metric.
     """
-    figure = _canvas(14.4)
+    figure = canvas(14.4)
     left, right = figure.subfigures(1, 2)
     _draw_history(left, study, metric)
     _draw_curves(right, study, metric)
@@ -79,7 +56,7 @@ def _value_axis(
 ) -> None:
     """Scale and limits of the y axis that show the differences among the good values."""
     if maximize and "accuracy" in metric and values and min(values) >= 0 and max(values) <= 1:
-        _error_scale(axes, values, metric)
+        error_scale(axes, values, metric)
         return
     axes.set_ylabel("value" if metric == "value" else f"validation {metric}")
     if not values:
@@ -94,7 +71,7 @@ def _value_axis(
     axes.set_ylim(*sorted((sign * low, sign * (top + 0.12 * span))))
 
 
-def _error_scale(axes: Any, values: Sequence[float], metric: str) -> None:
+def error_scale(axes: Any, values: Sequence[float], metric: str) -> None:
     """Accuracies by the logarithm of their error: from 98 to 99 % is as far as from 80 to 90 %."""
     import numpy as np
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
@@ -135,7 +112,7 @@ def plot_optimization_history(study: Any, metric: str | None = None) -> Any:
     Raises:
         ValueError: if the study has no such metric.
     """
-    figure = _canvas()
+    figure = canvas()
     _draw_history(figure, study, metric)
     return figure
 
@@ -143,8 +120,8 @@ def plot_optimization_history(study: Any, metric: str | None = None) -> Any:
 def _draw_history(figure: Any, study: Any, metric: str | None) -> None:
     metric, direction = _metric(study, metric)
     sign = 1.0 if direction == "maximize" else -1.0
-    points = _history(study, metric)
-    axes = _plot(
+    points = history(study, metric)
+    axes = chart(
         figure,
         "Optimization history",
         f"{len(study.trials)} trials, spent {study.spent:.3g} {cost_unit(study.axes)}",
@@ -154,11 +131,11 @@ def _draw_history(figure: Any, study: Any, metric: str | None) -> None:
     full = [(x, y) for x, y, full, _ in points if full]
     if partial:
         axes.scatter(
-            *zip(*partial, strict=True), s=14, color=_PARTIAL, zorder=2, label="partly trained", linewidths=0
+            *zip(*partial, strict=True), s=14, color=PARTIAL, zorder=2, label="partly trained", linewidths=0
         )
     if full:
         axes.scatter(
-            *zip(*full, strict=True), s=30, color=_FULL, zorder=4, label="full fidelity", linewidths=0
+            *zip(*full, strict=True), s=30, color=FULL, zorder=4, label="full fidelity", linewidths=0
         )
         best: list[float] = []
         for _, y in full:
@@ -168,7 +145,7 @@ def _draw_history(figure: Any, study: Any, metric: str | None) -> None:
             [*x, max(study.spent, x[-1])],
             [*best, best[-1]],
             where="post",
-            color=_BEST,
+            color=BEST,
             linewidth=2,
             zorder=3,
             label="best at full fidelity",
@@ -178,22 +155,22 @@ def _draw_history(figure: Any, study: Any, metric: str | None) -> None:
         axes.scatter(
             *zip(*default, strict=True),
             s=30,
-            color=_DEFAULT,
+            color=DEFAULT,
             zorder=5,
             label="hand-written default (trial 0)",
         )
     if default and default[-1] in full:
         # Below full fidelity its value is no level that a full evaluation could be held against.
-        axes.axhline(default[-1][1], color=_DEFAULT, linestyle="--", linewidth=1.2, zorder=1)
+        axes.axhline(default[-1][1], color=DEFAULT, linestyle="--", linewidth=1.2, zorder=1)
     values = [y for _, y, _, _ in points]
     _value_axis(axes, values, values, metric, direction == "maximize")
     axes.set_xlim(0, max(study.spent * 1.02, 1e-9))
-    _legend(figure, axes)
+    legend(figure, axes, _ORDER)
     if not points:
-        _nothing(axes, "nothing observed yet")
+        nothing(axes, "nothing observed yet")
 
 
-def _history(study: Any, metric: str) -> list[tuple[float, float, bool, int]]:
+def history(study: Any, metric: str) -> list[tuple[float, float, bool, int]]:
     """(cost so far, value, whether full, trial) at the end of every segment, in order of decisions."""
     segments = []
     for trial in study.trials:
@@ -230,7 +207,7 @@ def plot_learning_curves(study: StudyLike, metric: str | None = None) -> Any:
     Raises:
         ValueError: if the study has no such metric.
     """
-    figure = _canvas()
+    figure = canvas()
     _draw_curves(figure, study, metric)
     return figure
 
@@ -239,7 +216,7 @@ def _draw_curves(figure: Any, study: StudyLike, metric: str | None) -> None:
     metric, direction = _metric(study, metric)
     rated = [t for t in study.trials if last_observation(t) is not None]
     n_full = sum(t.state == TrialState.COMPLETE for t in rated)
-    axes = _plot(
+    axes = chart(
         figure,
         "Learning curves",
         f"{len(rated)} trial{'s' * (len(rated) != 1)}, {n_full} of them at full fidelity",
@@ -256,7 +233,7 @@ def _draw_curves(figure: Any, study: StudyLike, metric: str | None) -> None:
             else ""
         )
         full = trial.state == TrialState.COMPLETE
-        colour = {"best": _BEST, "default": _DEFAULT}.get(role, _FULL if full else _PARTIAL)
+        colour = {"best": BEST, "default": DEFAULT}.get(role, FULL if full else PARTIAL)
         curves = [c for c in trial.curves if c.observations]
         for i, curve in enumerate(curves):
             points = [(o.epoch, o.values[metric]) for o in curve.observations if metric in o.values]
@@ -276,9 +253,9 @@ def _draw_curves(figure: Any, study: StudyLike, metric: str | None) -> None:
             )
     _value_axis(axes, everything, [metric_value(t, metric) for t in rated], metric, direction == "maximize")
     _epoch_ticks(axes, rated)
-    _legend(figure, axes)
+    legend(figure, axes, _ORDER)
     if not rated:
-        _nothing(axes, "nothing observed yet")
+        nothing(axes, "nothing observed yet")
 
 
 def _label(role: str, full: bool, trial: Any) -> str:
@@ -287,27 +264,6 @@ def _label(role: str, full: bool, trial: Any) -> str:
     if role == "default":
         return "hand-written default (trial 0)"
     return "full fidelity" if full else "paused or stopped earlier"
-
-
-def _legend(figure: Any, axes: Any) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    order = ["best", "full", "part", "paus", "hand"]
-    unique = dict(zip(labels, handles, strict=True))
-    names = sorted(unique, key=lambda n: order.index(n[:4]))
-    if names:
-        # Below the picture: inside it would cover observations.
-        figure.legend(
-            [unique[n] for n in names],
-            names,
-            loc="outside lower center",
-            ncols=4,
-            fontsize=8.5,
-            handlelength=1.6,
-            handletextpad=0.6,
-            columnspacing=1.4,
-            frameon=False,
-            labelcolor=_INK,
-        )
 
 
 def _epoch_ticks(axes: Any, trials: Sequence[Any]) -> None:
@@ -326,7 +282,3 @@ def _epoch_ticks(axes: Any, trials: Sequence[Any]) -> None:
     else:
         axes.set_xlim(0 if last > 1 else 0.5, last + max(0.5, 0.02 * last))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _nothing(axes: Any, text: str) -> None:
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=_SOFT)

@@ -40,17 +40,26 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _drawn(study: Study, kind: str) -> bytes:
-    """History and learning curves as one picture."""
+    """History and learning curves as one picture; of several objectives the Pareto front."""
     from bonas import plots
 
-    return _bytes(plots.plot_study(study), kind)
+    several = len(study.metric_names) > 1
+    return _bytes(plots.plot_pareto_front(study) if several else plots.plot_study(study), kind)
 
 
 def _page(study: Study) -> str:
     from bonas import plots, report
     from bonas.leaderboard import leader
 
-    pictures = {
+    pictures: dict[str, Any] = {}
+    if len(study.metric_names) > 1:
+        pictures |= {
+            "What each full evaluation traded for what; numbered trials are the front.": (
+                plots.plot_pareto_front(study)
+            ),
+            "What the front dominates, for the cost spent.": plots.plot_hypervolume(study),
+        }
+    pictures |= {
         "Every point is the end of a training segment; cost counts all epochs trained so far.": (
             plots.plot_optimization_history(study)
         ),

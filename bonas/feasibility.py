@@ -79,8 +79,8 @@ def checked(constraints: Mapping[str, Any], space: Space) -> dict[str, float | L
     own = space.input_shape is None
     if own and "memory" in found:
         raise ValueError(
-            "constraints: memory is predicted for networks of bonas's own only. Leave it out: what runs out of "
-            "memory is INFEASIBLE anyway."
+            "constraints: memory is predicted for networks of bonas's own only. Leave it out: what runs "
+            "out of memory is INFEASIBLE anyway."
         )
     latency = found.get("latency")
     if own and isinstance(latency, Latency) and latency.input_shape is None:

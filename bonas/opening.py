@@ -49,8 +49,9 @@ def create_study(
         metric_names: names of the metrics an objective reports; required for several objectives.
         sampler: proposes configurations; None means ``bonas.samplers.ForestSampler()``.
         scheduler: decides what runs next; None means ``SuccessiveHalving()`` over the axes.
-        constraints: upper bounds such as ``{"parameters": 200_000}``, decided before training: ``parameters``,
-            ``macs``, ``memory`` (bytes, predicted), ``latency`` (seconds, or a :class:`Latency`; measured).
+        constraints: upper bounds such as ``{"parameters": 200_000}``, decided before training. Known are
+            ``parameters``, ``macs``, ``memory`` (bytes, predicted) and ``latency`` (seconds, or a
+            :class:`Latency`; measured).
         storage: a file, a folder (its ``study.db``) or an SQLite URL; None keeps the study in memory.
         study_name: unique in the storage; None makes one up.
         load_if_exists: go on with the study of that name if there is one.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sklearn
-from scipy.special import ndtri
+from scipy.special import log_ndtr, ndtri
 from scipy.stats import rankdata
 from sklearn.tree import ExtraTreeRegressor
 
@@ -244,7 +244,7 @@ class Surrogate:
         self._forest = Forest(X, self.scores, rng, chances=chances, n_trees=n_trees)
         self.trials: tuple[TrialRecord, ...] = tuple(rows_kept[i] for i in latest)
         """The trials it learned from, each once."""
-        self.beliefs: Floats = self._at_full(encoded[latest])[0]
+        self.beliefs: Floats = self.predict_encoded(encoded[latest])[0]
         """What it believes of them at full fidelity: the mean score of each of ``trials``."""
 
     def predict(self, configurations: Sequence[Mapping[str, Any]]) -> tuple[Floats, Floats]:
@@ -254,11 +254,72 @@ class Surrogate:
         """
         if not configurations:
             return np.empty(0), np.empty(0)
-        return self._at_full(self._encoder(configurations))
+        return self.predict_encoded(self._encoder(configurations))
 
-    def _at_full(self, encoded: NDArray[np.float32]) -> tuple[Floats, Floats]:
+    def predict_encoded(self, encoded: NDArray[np.float32]) -> tuple[Floats, Floats]:
+        """The same of configurations that the encoder has encoded, shape (n, d)."""
         full = np.broadcast_to(self._full, (len(encoded), len(self._full)))
         return self._forest.predict(np.concatenate([encoded, full], axis=1))
+
+
+# Measured again, a latency differs by about so much (logarithm).
+_NOISE = 0.1
+# However often a kind of network ran out of memory, another one of it may not.
+_LEAST_CHANCE = 0.01
+
+
+class Feasible:
+    """How likely configurations keep the constraints that only trying tells, learned from the trials.
+
+    Args:
+        encoder: of the study's space.
+        view: the study's records.
+        refused: for each trial of ``view`` whether trying showed that it is infeasible.
+        rng: randomness of the forests.
+        n_trees: number of trees of each.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        view: StudyView,
+        refused: Sequence[bool],
+        rng: np.random.Generator,
+        *,
+        n_trees: int = 32,
+    ) -> None:
+        self._excess = self._chance = None
+        known: list[TrialRecord] = []
+        excess: list[float] = []
+        tried: list[TrialRecord] = []
+        ran_out: list[float] = []
+        for trial, out in zip(view.trials, refused, strict=True):
+            above = None if view.bounds is None else view.bounds.excess(trial)
+            if above is not None:
+                known.append(trial)
+                excess.append(above)
+            if above is not None and above > 0:
+                continue  # never trained
+            if out or trial.state is not TrialState.INFEASIBLE:
+                tried.append(trial)
+                ran_out.append(float(out))
+        if known:
+            X = encoder.remembered([trial.params for trial in known])
+            self._excess = Forest(X, np.array(excess), rng, n_trees=n_trees)
+        if any(ran_out):
+            X = encoder.remembered([trial.params for trial in tried])
+            self._chance = Forest(X, np.array(ran_out), rng, n_trees=n_trees)
+
+    def log_probability(self, encoded: NDArray[np.float32]) -> Floats:
+        """Logarithm of the probability of being feasible, shape (n,), of encoded configurations, (n, d)."""
+        result = np.zeros(len(encoded))
+        if self._excess is not None:
+            mean, std = self._excess.predict(encoded)
+            result += log_ndtr(-mean / np.hypot(std, _NOISE))
+        if self._chance is not None:
+            out, _ = self._chance.predict(encoded)
+            result += np.log(np.maximum(1 - out, _LEAST_CHANCE))
+        return result
 
 
 def scalarise(scores: Floats, weights: Floats) -> Floats:
@@ -269,11 +330,12 @@ def scalarise(scores: Floats, weights: Floats) -> Floats:
         weights: shape (k,), non-negative, summing to 1.
 
     Returns:
-        max_j w_j s_j + 0.05 Σ_j w_j s_j, shape (n,); a single score is returned as it is.
+        max_j w_j d_j + 0.05 Σ_j w_j d_j, d_j = s_j − min s_j, shape (n,); a single score is returned as it is.
     """
     if scores.shape[1] == 1:
         return scores[:, 0]
-    weighted = scores * weights
+    # From the best value of each: of scores below 0 the maximum would be the one with the least weight.
+    weighted = (scores - scores.min(axis=0)) * weights
     result: Floats = weighted.max(axis=1) + 0.05 * weighted.sum(axis=1)
     return result
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bonas.acquisition import log_expected_improvement
-from bonas.samplers._base import at_least, draw_new, seen_keys
-from bonas.surrogate import Encoder, Surrogate
+from bonas.samplers._base import Allowed, at_least, draw_new, found_infeasible
+from bonas.surrogate import Encoder, Feasible, Surrogate
 from fidelity.records import TrialState
 
 if TYPE_CHECKING:
@@ -34,6 +34,11 @@ class ForestSampler:
     encoded configuration, the space's structural features and the position on each fidelity axis; it
     predicts at full fidelity. Candidates are mutations of the best incumbents, and draws from the prior.
     Several metrics are scalarised with weights drawn anew for each ask (ParEGO, Knowles 2006).
+
+    A constraint that can be counted leaves out the candidates that violate it. Of what only trying tells,
+    latency and running out of memory, the improvement is multiplied by the probability that a candidate is
+    feasible, learned from the trials (Schonlau et al. 1998, Gardner et al. 2014). An infeasible trial says
+    nothing about quality: networks near a limit are not shunned for being near it.
 
     Args:
         n_initial: trials with a value, or failed ones, before the forest takes over from prior draws. None:
@@ -86,24 +91,28 @@ class ForestSampler:
         }
 
     def sample(self, space: Space, view: StudyView, rng: np.random.Generator) -> dict[str, Any] | None:
-        """The unseen candidate with the greatest expected improvement; None once the space is used up."""
-        seen = seen_keys(view)
+        """The allowed candidate with the greatest expected improvement; None once the space is used up."""
+        allowed = Allowed(space, view)
         valued = [trial for trial in view.trials if all(name in trial.values for name in view.metric_names)]
         n_informative = len(valued) + sum(t.state is TrialState.FAIL and t.last is None for t in view.trials)
         if not valued or n_informative < self._initial(space) or rng.random() < self.random_fraction:
-            return draw_new(space, seen, rng)
+            return draw_new(space, allowed, rng)
         weights = rng.dirichlet(np.ones(len(view.metric_names)))
-        model = Surrogate(self._encode(space), view, rng, weights=weights, n_trees=self.n_trees)
+        encoder = self._encode(space)
+        model = Surrogate(encoder, view, rng, weights=weights, n_trees=self.n_trees)
         order = np.argsort(model.beliefs, kind="stable")
         incumbents = [dict(model.trials[i].params) for i in order[: self.n_incumbents]]
         candidates = self._candidates(space, incumbents, rng)
-        mean, std = model.predict(candidates)
+        encoded = encoder(candidates)
+        mean, std = model.predict_encoded(encoded)
         value = log_expected_improvement(mean, std, float(model.beliefs[order[0]]))
+        refused = [found_infeasible(view, trial) for trial in view.trials]
+        value += Feasible(encoder, view, refused, rng, n_trees=self.n_trees).log_probability(encoded)
+        # Counted for as many as it takes: the first that is allowed is the best of all that are.
         for i in np.argsort(-value, kind="stable"):
-            candidate = candidates[int(i)]
-            if space.key(candidate) not in seen:
-                return candidate
-        return draw_new(space, seen, rng)
+            if allowed(candidates[int(i)]):
+                return candidates[int(i)]
+        return draw_new(space, allowed, rng)
 
     def posterior(
         self, space: Space, view: StudyView, configurations: Sequence[Mapping[str, Any]]

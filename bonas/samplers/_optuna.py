@@ -24,7 +24,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from bonas.samplers._base import closest, draw_new, seen_keys
+from bonas.samplers._base import Allowed, closest, draw_new
 from fidelity.records import TrialState
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ _STATEFUL = (
     optuna.samplers.NSGAIIISampler,
     optuna.samplers.QMCSampler,
 )
-# Proposals that were forbidden, or known already, before the neighbourhood is searched instead.
+# Proposals that were forbidden, infeasible or known already before the neighbourhood is searched instead.
 _ATTEMPTS = 10
 _DIRECTIONS = {"minimize": StudyDirection.MINIMIZE, "maximize": StudyDirection.MAXIMIZE}
 _LONG_AGO = datetime(2000, 1, 1)  # finished trials must carry times; nothing reads them
@@ -59,8 +59,8 @@ class OptunaSampler:
     """Lets a sampler of Optuna's propose, over the whole conditional space.
 
     Trials below full fidelity count with their latest value, failed ones as failed; a trial still without
-    a value counts as running. Forbidden or known proposals are asked for again, then replaced by an unseen
-    neighbour of the last valid one, then by a prior draw.
+    a value counts as running. Forbidden, infeasible or known proposals are asked for again, then replaced
+    by an allowed neighbour of the last valid one, then by a prior draw.
 
     Args:
         sampler: a name (``"TPESampler"``, ``"GPSampler"``, ``"RandomSampler"``), or an Optuna sampler of
@@ -113,8 +113,8 @@ class OptunaSampler:
 
     def sample(self, space: Space, view: StudyView, rng: np.random.Generator) -> dict[str, Any] | None:
         """What the Optuna sampler suggests, valid and unseen; None once the space is used up."""
-        seen = seen_keys(view)
-        if space.size < float("inf") and len(seen) >= space.size:
+        allowed = Allowed(space, view)
+        if space.size < float("inf") and len(allowed.seen) >= space.size:
             return None
         distributions = self._of(space)
         known = [self._known(view, trial, distributions, i) for i, trial in enumerate(view.trials)]
@@ -133,14 +133,14 @@ class OptunaSampler:
                     params = space.validate(suggested)
                 except ValueError:  # a forbidden combination
                     continue
-                if space.key(params) not in seen:
+                if allowed(params):
                     return params
                 valid = params
         if valid is not None:
             for params in space.neighbours(valid, rng, 32):
-                if space.key(params) not in seen:
+                if allowed(params):
                     return params
-        return draw_new(space, seen, rng)
+        return draw_new(space, allowed, rng)
 
     def _of(self, space: Space) -> Distributions:
         if self._distributions is None or self._distributions.space is not space:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bonas.samplers._base import draw_new, seen_keys
+from bonas.samplers._base import Allowed, draw_new
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class RandomSampler:
-    """Draws configurations from the space's prior, none of them twice.
+    """Draws from the space's prior, as far as it keeps what can be counted, nothing twice.
 
     Args:
         seed: seed of the draws; the study's if None.
@@ -28,7 +28,7 @@ class RandomSampler:
 
     def sample(self, space: Space, view: StudyView, rng: np.random.Generator) -> dict[str, Any] | None:
         """A prior draw with a key of its own, or None once a finite space is used up."""
-        return draw_new(space, seen_keys(view), rng)
+        return draw_new(space, Allowed(space, view), rng)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready settings."""

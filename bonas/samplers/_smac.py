@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import sklearn
 
-from bonas.samplers._base import at_least, draw_new, seen_keys
+from bonas.samplers._base import Allowed, at_least, draw_new
 from bonas.samplers._codes import Coded
 from bonas.surrogate import scalarise
 from fidelity.records import TrialState
@@ -88,15 +88,15 @@ class SMACSampler:
         }
 
     def sample(self, space: Space, view: StudyView, rng: np.random.Generator) -> dict[str, Any] | None:
-        """The unseen candidate with the greatest expected improvement; None once the space is used up.
+        """The allowed candidate with the greatest expected improvement; None once the space is used up.
 
         Raises:
             ValueError: if SMAC cannot model the space: it takes no conditional normal or beta priors.
         """
-        seen = seen_keys(view)
+        allowed = Allowed(space, view)
         trials, losses = training_set(view, self.n_initial)
         if not trials or rng.random() < _RANDOM:
-            return draw_new(space, seen, rng)
+            return draw_new(space, allowed, rng)
         if self._coded is None or self._coded.space is not space:
             self._coded = Coded(space)
         coded = self._coded
@@ -113,9 +113,9 @@ class SMACSampler:
             found = _search(coded, model, acquisition, codes[np.argsort(believed, kind="stable")], rng)
         for row in found:
             params = coded.params(row)
-            if space.key(params) not in seen:
+            if allowed(params):
                 return params
-        return draw_new(space, seen, rng)
+        return draw_new(space, allowed, rng)
 
 
 # What it learns from --------------------------------------------------------------------------

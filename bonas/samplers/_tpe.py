@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bonas.samplers._base import at_least, draw_new, seen_keys
+from bonas.samplers._base import Allowed, at_least, draw_new, found_infeasible
 from bonas.samplers._codes import Coded
 from fidelity.records import TrialState
 
@@ -47,6 +47,8 @@ _SHARE, _MOST_GOOD = 0.07, 15
 _BANDWIDTH = 0.05
 # Kernels of bad trials at most: a random subset tells as much, and an ask never takes longer.
 _MOST_BAD = 1000
+# Times candidates are drawn while all of them violate constraints.
+_ROUNDS = 4
 # Parts that the scale of a number is divided into.
 _PARTS = 100
 
@@ -94,24 +96,27 @@ class TPESampler:
         }
 
     def sample(self, space: Space, view: StudyView, rng: np.random.Generator) -> dict[str, Any] | None:
-        """The unseen candidate with the greatest score; None once the space is used up."""
-        seen = seen_keys(view)
+        """The allowed candidate with the greatest score; None once the space is used up."""
+        allowed = Allowed(space, view)
         groups = split(view)
         if not groups.good or groups.n_informative < self.n_initial:
-            return draw_new(space, seen, rng)
+            return draw_new(space, allowed, rng)
         kernels = self._of(space)
-        candidates = kernels.draw(groups, self.n_candidates, rng)
         best: dict[str, Any] | None = None
-        for i in np.argsort(-kernels.score(groups, candidates, rng), kind="stable"):
-            params = kernels.coded.params(candidates[i])
-            if space.key(params) not in seen:
-                return params
-            best = best or params
+        for _ in range(_ROUNDS):
+            candidates = kernels.draw(groups, self.n_candidates, rng)
+            for i in np.argsort(-kernels.score(groups, candidates, rng), kind="stable"):
+                params = kernels.coded.params(candidates[i])
+                if allowed(params):
+                    return params
+                best = best or params
+            if view.bounds is None:
+                break
         if best is not None:
             for params in space.neighbours(best, rng, 32):
-                if space.key(params) not in seen:
+                if allowed(params):
                     return params
-        return draw_new(space, seen, rng)
+        return draw_new(space, allowed, rng)
 
     def _of(self, space: Space) -> Kernels:
         if self._kernels is None or self._kernels.coded.space is not space:
@@ -134,14 +139,16 @@ class Groups:
 
 
 def split(view: StudyView) -> Groups:
-    """The good trials, the bad ones (failed, or still without a value, among them), and the infeasible."""
+    """The good trials, the bad ones (failed or still without a value too), and those found infeasible."""
     valued: list[TrialRecord] = []
     bad: list[TrialRecord] = []
     infeasible: list[TrialRecord] = []
     n_failed = 0
     for trial in view.trials:
         if trial.state is TrialState.INFEASIBLE:
-            infeasible.append(trial)
+            # Of what can be counted nothing need be estimated.
+            if found_infeasible(view, trial):
+                infeasible.append(trial)
         elif trial.state is TrialState.FAIL:
             bad.append(trial)
             n_failed += 1

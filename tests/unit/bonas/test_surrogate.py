@@ -183,6 +183,10 @@ def test_several_metrics_are_one_score() -> None:
     scores = np.array([[0.0, 3.0], [2.0, 2.0], [3.0, 0.0]])
     np.testing.assert_allclose(scalarise(scores, np.array([0.5, 0.5])), [1.575, 1.1, 1.575])
     np.testing.assert_array_equal(scalarise(scores[:, :1], np.array([1.0])), scores[:, 0])
+    # The metric with the greater weight decides, below the median as above it.
+    for shift in (-9.0, 0.0, 9.0):
+        first, second = scalarise(scores[[0, 2]] + shift, np.array([0.9, 0.1]))
+        assert first < second
 
 
 def test_many_observations_are_thinned_but_every_trial_stays(monkeypatch: pytest.MonkeyPatch) -> None:

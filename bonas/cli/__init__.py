@@ -126,6 +126,18 @@ def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
         metavar="N",
         help="multiply-accumulates per example; those with more are never trained",
     )
+    what.add_argument(
+        "--max-memory",
+        type=_bytes,
+        metavar="B",
+        help="bytes that training takes, such as 500MB or 8GB, predicted; those with more are never trained",
+    )
+    what.add_argument(
+        "--max-latency",
+        type=_positive_number,
+        metavar="S",
+        help="seconds for one example, measured on --device; those that take longer are never trained",
+    )
 
     how = parser.add_argument_group("how to search")
     how.add_argument(
@@ -334,6 +346,27 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number of at least 1")
     return value
+
+
+def _bytes(text: str) -> int:
+    number, factor = text, 1
+    for unit, size in {
+        "kB": 1000,
+        "MB": 10**6,
+        "GB": 10**9,
+        "KiB": 2**10,
+        "MiB": 2**20,
+        "GiB": 2**30,
+    }.items():
+        if text.endswith(unit):
+            number, factor = text.removesuffix(unit), size
+    try:
+        value = float(number) * factor
+    except ValueError:
+        value = 0.0
+    if not 1 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number of bytes, such as 500MB or 8e9")
+    return round(value)
 
 
 def _seed(text: str) -> int:

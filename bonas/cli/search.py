@@ -23,6 +23,7 @@ from bonas.cli.folder import (
 from bonas.cli.named_spaces import FOR_IMAGES, FOR_VECTORS, SPACES, known, macro_of, make, suited
 
 if TYPE_CHECKING:
+    from bonas.feasibility import Latency
     from bonas.study import Study
     from fidelity.axes import Axes
     from fidelity.data import Data
@@ -212,14 +213,10 @@ def _plan(
     data: Data,
     objective: TrainOn,
     timeout: float | None,
-) -> tuple[Axes | None, dict[str, float]]:
+) -> tuple[Axes | None, dict[str, float | Latency]]:
     """The axes and constraints asked for; what a time limit leaves open follows from this machine's speed."""
     axes = None if arguments.axis is None else parse_axes(arguments.axis)
-    constraints = {
-        name: bound
-        for name, bound in (("parameters", arguments.max_parameters), ("macs", arguments.max_macs))
-        if bound is not None
-    }
+    constraints = _constraints(arguments)
     if timeout is None or axes is not None:
         return axes, constraints
     from bonas.leaderboard import format_seconds
@@ -235,16 +232,30 @@ def _plan(
     if arguments.jobs > 1:
         torch.set_num_threads(threads)  # what was measured is a worker's; this process has yet to train
     timed = pace.plan(measured, len(data.train), len(data.val), timeout, arguments.jobs)
-    constraints.setdefault("macs", round(timed.max_macs))
+    constraints["macs"] = most = arguments.max_macs or round(timed.max_macs)
     print(
         f"Plan     {round(1 / measured.seconds_per_image):,} examples a second here with {measured.threads} "
         f"thread{'s' * (measured.threads > 1)} for the hand-written default\n"
         f"         {format_seconds(timeout)}: a full evaluation trains {timed.axes.full.epochs} epochs, "
         f"{format_seconds(timed.seconds)} for that default; networks up to "
-        f"{constraints['macs'] / 1e6:.3g} million multiply-accumulates",
+        f"{most / 1e6:.3g} million multiply-accumulates",
         flush=True,
     )
     return timed.axes, constraints
+
+
+def _constraints(arguments: argparse.Namespace) -> dict[str, float | Latency]:
+    """The limits on networks that are asked for."""
+    from bonas.feasibility import Latency
+
+    counted = {name: getattr(arguments, f"max_{name}") for name in ("parameters", "macs", "memory")}
+    constraints: dict[str, float | Latency] = {n: bound for n, bound in counted.items() if bound is not None}
+    if arguments.max_latency is not None:
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        constraints["latency"] = Latency(arguments.max_latency, device)
+    return constraints
 
 
 def _open(
@@ -253,7 +264,7 @@ def _open(
     settings: Settings,
     data: Data,
     axes: Axes | None,
-    constraints: dict[str, float],
+    constraints: dict[str, float | Latency],
 ) -> Study:
     import bonas
     from bonas import samplers
@@ -321,9 +332,13 @@ def _typed_axes(axes: Axes) -> str:
     return " ".join(words)
 
 
-def _typed_constraints(constraints: Mapping[str, float]) -> str:
+def _typed_constraints(constraints: Mapping[str, float | Latency]) -> str:
     """Constraints as one types them."""
-    return " ".join(f"--max-{name} {bound:,.0f}".replace(",", "") for name, bound in constraints.items())
+    typed = {
+        name: f"{b:.0f}" if isinstance(b, (int, float)) else f"{b.seconds:g}"
+        for name, b in constraints.items()
+    }
+    return " ".join(f"--max-{name} {bound}" for name, bound in typed.items())
 
 
 def _describe(data: Data) -> str:

@@ -118,6 +118,12 @@ def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     _add_macro(what)
     what.add_argument(
+        "--objectives",
+        metavar="NAMES",
+        help="what makes a network good, such as accuracy, or several with commas between them, such as "
+        "accuracy,macs: the search then finds the best trade-offs (default: accuracy)",
+    )
+    what.add_argument(
         "--max-parameters", type=_positive, metavar="N", help="networks with more are never trained"
     )
     what.add_argument(
@@ -229,6 +235,12 @@ def _add_best(commands: argparse._SubParsersAction[_Parser]) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("study", metavar="STUDY", help="the study's folder")
+    parser.add_argument(
+        "--trial",
+        type=_seed,
+        metavar="N",
+        help="this trial instead, such as another one of the Pareto front (`bonas show` lists them)",
+    )
     parser.add_argument(
         "--retrain",
         action="store_true",

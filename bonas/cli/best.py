@@ -18,10 +18,14 @@ def run(arguments: argparse.Namespace) -> int:
     folder = open_folder(arguments.study)
     study = folder.load()
     from bonas.cli import winner
-    from bonas.leaderboard import best_line, format_seconds
+    from bonas.leaderboard import best_line, format_seconds, leading_line
 
-    chosen = winner.find(study)
-    print(best_line(study, chosen.trial))
+    chosen = winner.find(study, arguments.trial)
+    several = len(study.metric_names) > 1
+    if several:
+        print(leading_line(study))
+    word = "chosen" if arguments.trial is not None else "knee" if several else "best"
+    print(f"{word} {best_line(study, chosen.trial).removeprefix('best ')}")
     for name, value in sorted(chosen.trial.params.items()):
         print(f"  {name} = {value}")
     if not arguments.retrain and arguments.export is None:

@@ -51,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     known("--scheduler", arguments.scheduler, SCHEDULERS)
     if arguments.axis is not None:
         parse_axes(arguments.axis)  # a wrong one is said before the data are read
+    if arguments.objectives is not None:
+        parse_objectives(arguments.objectives)
     folder, settings, data = _place(arguments)
     check_device(arguments.device)
 
@@ -117,6 +119,22 @@ def parse_axes(words: Sequence[str]) -> Axes:
             )
         given[name] = tuple(numbers) if ":" in values else numbers
     return Axes(**given)
+
+
+def parse_objectives(text: str) -> dict[str, str]:
+    """The metrics that ``--objectives`` names, each with the direction in which it gets better.
+
+    Raises:
+        ValueError: for an unknown name, or one that stands twice.
+    """
+    from fidelity.tasks import METRICS
+
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        known("--objectives", name, METRICS)
+    if len(set(names)) < len(names):
+        raise ValueError(f"--objectives {text}: names one twice. Name each once.")
+    return {name: METRICS[name] for name in names}
 
 
 def _place(arguments: argparse.Namespace) -> tuple[StudyFolder, Settings, Data]:
@@ -281,12 +299,13 @@ def _open(
     if not folder.exists:
         axes = axes or parse_axes(DEFAULT_AXES)
         space = _space(settings, data, arguments)  # a wrong --fix leaves no folder behind
+        objectives = parse_objectives(arguments.objectives or "accuracy")
         folder.write(settings)
         study: Study = bonas.create_study(
             space=space,
             axes=axes,
-            direction="maximize",
-            metric_names=["accuracy"],
+            directions=list(objectives.values()),
+            metric_names=list(objectives),
             sampler=sampler,
             scheduler=scheduler,
             constraints=constraints or None,
@@ -310,6 +329,7 @@ def _open(
             "space. Leave out what makes it another one to go on, or name another --study folder."
         )
     typed = (
+        (_typed_objectives(study.metric_names), _typed_objectives((arguments.objectives or "").split(","))),
         (_typed_axes(study.axes), "" if axes is None else _typed_axes(axes)),
         (_typed_constraints(study.constraints), _typed_constraints(constraints)),
     )
@@ -321,6 +341,11 @@ def _open(
             )
     folder.write(settings)
     return study
+
+
+def _typed_objectives(names: Sequence[str]) -> str:
+    """Objectives as one types them, whatever their order."""
+    return f"--objectives {','.join(sorted(name.strip() for name in names))}" if any(names) else ""
 
 
 def _typed_axes(axes: Axes) -> str:
@@ -417,7 +442,11 @@ def _afterwards(
 
     chosen = winner.find(study)
     line = best_line(study, chosen.trial).removeprefix("best ")
-    print(f"Winner   {line}, by its value and what the sampler learned from all others", flush=True)
+    if len(study.metric_names) == 1:
+        why = "by its value and what the sampler learned from all others"
+    else:
+        why = f"the knee of the front; bonas best {shlex.quote(str(folder.path))} --trial N takes another"
+    print(f"Winner   {line}, {why}", flush=True)
     if not arguments.no_retrain:
         if arguments.jobs > 1 and arguments.timeout is not None:
             _share_no_more(study, objective, chosen.trial.params)
@@ -441,6 +470,8 @@ def _afterwards(
         print(f"Result   {winner.said(winner.export(study, chosen, objective, arguments.export))}")
     else:
         words = ["bonas best", shlex.quote(str(folder.path))]
+        if len(study.metric_names) > 1:
+            words.append(f"--trial {chosen.trial.number}")
         if chosen.retrained:  # it is not trained again, and without the word the search's weights are meant
             words.append("--retrain")
             if arguments.retrain_epochs is not None:

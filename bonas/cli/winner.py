@@ -33,16 +33,34 @@ class Winner:
         return self.trial.user_attrs.get("test_accuracy") if self.retrained else None
 
 
-def find(study: Study) -> Winner:
-    """The recommended trial with the weights the search left.
+def find(study: Study, number: int | None = None) -> Winner:
+    """The recommended trial, with several objectives that at the knee of the front, or the one numbered.
+
+    Its weights are those that the search left.
 
     Raises:
-        ValueError: if no trial has a value.
+        ValueError: if no trial has a value, or the one numbered has none.
     """
+    if number is not None:
+        return Winner(_numbered(study, number), retrained=False)
+    prefer = None if len(study.metric_names) == 1 else "knee"
     with warnings.catch_warnings():
         # That nothing is complete yet is said in print: the fidelity of the winner stands beside it.
         warnings.simplefilter("ignore", UserWarning)
-        return Winner(study.recommend(), retrained=False)
+        return Winner(study.recommend(prefer=prefer), retrained=False)
+
+
+def _numbered(study: Study, number: int) -> FrozenTrial:
+    trials = study.trials
+    if number >= len(trials):
+        raise ValueError(f"--trial {number}: the study has {len(trials)} trials, counted from 0.")
+    trial = trials[number]
+    if not trial.values or trial.state in ("FAIL", "INFEASIBLE"):
+        why = f", {trial.reason}" if trial.reason else ""
+        raise ValueError(
+            f"--trial {number}: is {trial.state.value}{why}. Name one that `bonas show` lists with a value."
+        )
+    return trial
 
 
 def retrain(study: Study, objective: TrainOn, trial: FrozenTrial, epochs: int | None = None) -> Winner:

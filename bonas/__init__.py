@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import fidelity
     import spaces
     from bonas import plots, samplers
+    from bonas.artifacts import Artifacts
     from bonas.errors import DuplicatedStudyError, MissingFunctionError, StaleTrialError, TrialPruned
     from bonas.feasibility import Latency
     from bonas.frozen import FrozenTrial
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Artifacts": "bonas.artifacts",
     "DuplicatedStudyError": "bonas.errors",
     "MissingFunctionError": "bonas.errors",
     "StaleTrialError": "bonas.errors",
@@ -50,6 +52,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "Artifacts",
     "DuplicatedStudyError",
     "FrozenTrial",
     "Latency",

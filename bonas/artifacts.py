@@ -2,25 +2,63 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
 import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bonas.store import StudyRow
 
+MAX_BYTES = 5_000_000_000
 
-def artifacts_entry(artifacts: str | Path | None, database: Path | None) -> str | None:
-    """The folder a user asked for as it is stored, beside the database or anywhere else."""
-    if artifacts is None:
-        return None
-    folder = Path(artifacts).absolute()
-    if database is not None and folder.is_relative_to(database.parent):
-        return folder.relative_to(database.parent).as_posix()  # the study's folder may be moved as a whole
-    return str(folder)
+
+@dataclass(frozen=True, slots=True)
+class Artifacts:
+    """Where checkpoints lie and how much room they may take: ``create_study(artifacts=Artifacts(...))``.
+
+    Once there is no more room the checkpoints of the least promising trials are dropped: of finished trials
+    that lost, then of paused ones on the lowest rung with the worst value; never those of the best. A
+    paused trial whose checkpoint was dropped can still be resumed, and trains again from its first epoch.
+    """
+
+    folder: str | os.PathLike[str] | None = None
+    """None means beside the storage."""
+    max_bytes: int | None = MAX_BYTES
+    """What all checkpoints may take on disk together, in bytes; None means without limit."""
+
+    def __post_init__(self) -> None:
+        if self.folder is not None and (
+            not isinstance(self.folder, (str, os.PathLike)) or not str(self.folder)
+        ):
+            raise ValueError(f"artifacts={self.folder!r}: must be a folder.")
+        n = self.max_bytes
+        if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
+            raise ValueError(
+                f"max_bytes={n!r}: must be a whole number of bytes, such as 5_000_000_000, or None."
+            )
+
+    @staticmethod
+    def of(given: Any) -> Artifacts:
+        """What ``create_study`` was given for ``artifacts``: a folder, None, or all of it.
+
+        Raises:
+            ValueError: if it is none of these.
+        """
+        return given if isinstance(given, Artifacts) else Artifacts(given)
+
+    def to_dict(self, database: Path | None) -> dict[str, Any]:
+        """JSON-ready, the folder relative to that of the database if it lies in there."""
+        entry = None if self.folder is None else str(Path(self.folder).absolute())
+        if entry is not None and database is not None and Path(entry).is_relative_to(database.parent):
+            # The study's folder may be moved as a whole.
+            entry = Path(entry).relative_to(database.parent).as_posix()
+        return {"artifacts": entry, "max_bytes": self.max_bytes}
 
 
 def artifacts_folder(row: StudyRow, database: Path | None, keeper: object) -> Path:
@@ -36,6 +74,14 @@ def artifacts_folder(row: StudyRow, database: Path | None, keeper: object) -> Pa
         return Path(folder)
     slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", row.name)[:40]
     return database.parent / "artifacts" / f"{row.study}-{slug}"
+
+
+def stored_max_bytes(definition: Mapping[str, Any]) -> int | None:
+    """The limit a study was made with; studies made before there was one have the usual limit."""
+    try:
+        return Artifacts(max_bytes=definition.get("max_bytes", MAX_BYTES)).max_bytes
+    except ValueError as error:
+        raise ValueError(f"study.db: {error} It is damaged. Restore the file from a copy.") from None
 
 
 def trial_folder(artifacts: Path, number: int) -> Path:

@@ -30,6 +30,8 @@ class Ending:
     lost: float = 0.0
     """Cost of trained epochs that left no observation."""
     unfinished: bool = False
+    further: bool = False
+    """Whether the segment, though unfinished, has got further, or was interrupted in good order."""
 
 
 def conclude(segment: Segment, collected: Collected, value: Any, error: BaseException | str | None) -> Ending:
@@ -52,7 +54,7 @@ def conclude(segment: Segment, collected: Collected, value: Any, error: BaseExce
         error is not None and not isinstance(error, Exception | str)
     )
     if (collected.interrupted or left) and not reached:
-        return Ending(TrialState.PAUSED, observations=reported, unfinished=True)
+        return Ending(TrialState.PAUSED, observations=reported, unfinished=True, further=True)
     if collected.fault is not None:
         return _failed(segment, collected, collected.fault)
     if error is not None and _is_pruned(error):

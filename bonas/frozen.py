@@ -96,6 +96,14 @@ class FrozenTrial:
         return self.record.cost
 
     @property
+    def retrained(self) -> float:
+        """The part of ``cost`` that went into epochs trained before, because their saved state was gone.
+
+        Checkpoints are dropped where ``Artifacts(max_bytes=...)`` has no room for all of them.
+        """
+        return self.record.retrained
+
+    @property
     def reason(self) -> str | None:
         """Why it failed, was stopped or is infeasible."""
         return self.record.reason
@@ -137,8 +145,9 @@ def load_model(space: Space, params: Mapping[str, Any], folder: Path) -> torch.n
     path = next((p for p in map(checkpoints.newest, curves) if p is not None), None)
     if path is None:
         raise ValueError(
-            f"{folder}: has no checkpoint. Save one in the objective with trial.save_checkpoint(...), or "
-            "train again: study.retrain(objective), bonas best STUDY --retrain."
+            f"{folder}: has no checkpoint: none was saved with trial.save_checkpoint(...), or it was dropped "
+            "where Artifacts(max_bytes=...) had no room for all. Train again: study.retrain(objective), "
+            "bonas best STUDY --retrain."
         )
     state, meta = checkpoints.read(path)
     if not isinstance(state, dict) or "model" not in state:

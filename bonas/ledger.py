@@ -15,9 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bonas.artifacts import trial_folder
+from bonas.dropping import drop_order
 from bonas.endings import Ending
 from bonas.errors import StaleTrialError
-from bonas.saved import merged, saved
+from bonas.room import Room
+from bonas.saved import Saved, merged, saved
 from bonas.store import Owner, Store
 from bonas.store.owners import LEASE, gone, released
 from bonas.store.sql import Transaction
@@ -25,6 +27,8 @@ from fidelity.axes import Axes
 from fidelity.records import Curve, StudyView, TrialRecord, TrialState
 
 logger = logging.getLogger("bonas")
+
+MOST_DEATHS = 5  # processes that one segment may take along in a row, none of which got any further
 
 
 class Ledger:
@@ -43,6 +47,7 @@ class Ledger:
         directions: tuple[str, ...],
         metric_names: tuple[str, ...],
         artifacts: Path,
+        max_bytes: int | None,
     ) -> None:
         self._store = store
         self._study = study
@@ -50,6 +55,8 @@ class Ledger:
         self._directions = directions
         self._metric_names = metric_names
         self._artifacts = artifacts
+        self._room = Room(artifacts, max_bytes)
+        self._said = False
         self.owner = Owner()
         self.records: list[TrialRecord] = []
         self._spent: list[tuple[float, float]] = []  # cost of each trial: in the study's unit, nominal
@@ -69,6 +76,19 @@ class Ledger:
         except BaseException:
             self._seen = -1  # the transaction is undone, and with it what was remembered from it
             raise
+
+    @contextmanager
+    def turn(self) -> Iterator[Transaction]:
+        """A transaction that sees whose checkpoints were dropped, and after which others may go.
+
+        Nothing is dropped while it lasts.
+        """
+        with self._room.locked():
+            with self.transaction() as transaction:
+                self._note_dropped(transaction)
+                yield transaction
+            if self._room.scarce(sum(r.checkpoint.nbytes for r in self.records if r.checkpoint is not None)):
+                self._room.settle(drop_order(self.view()))
 
     def view(
         self, starts_limit: float = math.inf, budget: float = math.inf, exhausted: bool = False
@@ -148,6 +168,7 @@ class Ledger:
             reason=ending.reason,
             unfinished=ending.unfinished,
             lost=record.lost + ending.lost,
+            attempt=1 if ending.further else record.attempt,
             owner=None,
             curves=tuple(curves),
         )
@@ -160,28 +181,78 @@ class Ledger:
             dead = released(owner, number, record.watermark) or gone(owner)
             if dead or (dead is None and time.time() >= lease):
                 logger.warning("trial %d: its worker is gone, taken back at its last checkpoint", number)
+                if released(owner, number, record.watermark):
+                    record = dataclasses.replace(record, attempt=1)  # that worker is in good health
                 self.take_back(transaction, record)
 
-    def take_back(self, transaction: Transaction, record: TrialRecord) -> TrialRecord:
-        """Pause a trial whose segment was never told, with what its checkpoint holds of it."""
-        curve, ending = len(record.curves), Ending(TrialState.PAUSED, unfinished=True)
-        for index in (len(record.curves), len(record.curves) - 1):
-            found = saved(trial_folder(self._artifacts, record.number), index) if index >= 0 else None
-            if found is None or found.record == record.checkpoint:
-                continue
-            known = record.curves[index].observations if index < len(record.curves) else ()
-            observations = merged(found.observations, known)
-            curve, ending = index, dataclasses.replace(ending, observations=observations)
+    def take_back(
+        self,
+        transaction: Transaction,
+        record: TrialRecord,
+        failure: str | None = None,
+        lost: float | None = None,
+    ) -> TrialRecord:
+        """End a segment that was never told: pause it, with what its checkpoint holds, or fail it.
+
+        It fails for a reason that is given, and if it has taken many processes along without getting further.
+
+        Args:
+            transaction: the one to write in.
+            record: as it is now.
+            failure: why it failed.
+            lost: what a failure cost beside what is on disk; None for one epoch.
+        """
+        curve, found = self._left_behind(record)
+        ending = Ending(TrialState.PAUSED, unfinished=True)
+        if found is not None:
+            known = record.curves[curve].observations if curve < len(record.curves) else ()
+            ending = dataclasses.replace(ending, observations=merged(found.observations, known), further=True)
             last = record.fidelity.epochs
             # Killed between its last checkpoint and its tell: the segment is whole, only untold.
             if found.record.fidelity == record.fidelity and last in {o.epoch for o in found.observations}:
                 done = TrialState.COMPLETE if record.fidelity == self._axes.full else TrialState.PAUSED
                 ending = dataclasses.replace(ending, state=done, unfinished=False)
             record = dataclasses.replace(
-                record, checkpoint=found.record, user_attrs={**record.user_attrs, **found.user_attrs}
+                record,
+                checkpoint=found.record,
+                user_attrs={**record.user_attrs, **found.user_attrs},
+                retrained=record.retrained + found.retrained,
             )
-            break
+        elif record.attempt >= MOST_DEATHS:
+            failure = failure or f"its worker was gone {record.attempt} times in a row, nothing was saved"
+        if failure is not None:
+            if lost is None:
+                lost = 0.0 if self._axes.cost == "measured" else self._axes.epoch_cost(record.fidelity)
+            ending = Ending(TrialState.FAIL, failure, ending.observations, lost)
         return self.end(transaction, record, curve, ending)
+
+    def _left_behind(self, record: TrialRecord) -> tuple[int, Saved | None]:
+        """The curve that a segment has saved something new of, and what; None if it has saved nothing."""
+        for index in (len(record.curves), len(record.curves) - 1):
+            found = saved(trial_folder(self._artifacts, record.number), index) if index >= 0 else None
+            if found is not None and found.record != record.checkpoint:
+                return index, found
+        return len(record.curves), None
+
+    def _note_dropped(self, transaction: Transaction) -> None:
+        book = self._room.book()
+        numbers = set(book.dropped) if book.whole else {r.number for r in self.records}
+        for number in sorted(numbers & set(range(len(self.records)))):
+            record = self.records[number]
+            if record.checkpoint is None or record.state == TrialState.RUNNING:
+                continue
+            if (self._artifacts / record.checkpoint.file).exists():
+                continue
+            if not self._said:
+                self._said = True
+                logger.warning(
+                    "checkpoints have reached max_bytes=%s: those of the least promising trials are dropped, "
+                    "beginning with trial %d. Resumed, they would train again from their first epoch.",
+                    f"{self._room.max_bytes:,}",
+                    number,
+                )
+            self.write(transaction, dataclasses.replace(record, checkpoint=None))
+        transaction.advance()  # what follows is decided with it in sight
 
     def _refresh(self, transaction: Transaction) -> None:
         if self._seen < 0:

@@ -6,7 +6,13 @@ _MOST = 1e300  # beyond it sums and whole numbers leave the range of floats
 MOST_JOBS = 256  # processes on one machine; more is a typing error that would bring it down
 
 
-def check_limits(n_trials: int | None, budget: float | None, timeout: float | None, n_jobs: int) -> None:
+def check_limits(
+    n_trials: int | None,
+    budget: float | None,
+    timeout: float | None,
+    n_jobs: int,
+    trial_timeout: float | None = None,
+) -> None:
     """Refuse limits of a wrong type or out of range.
 
     Raises:
@@ -14,7 +20,7 @@ def check_limits(n_trials: int | None, budget: float | None, timeout: float | No
     """
     if n_trials is not None and (isinstance(n_trials, bool) or not isinstance(n_trials, int) or n_trials < 1):
         raise ValueError(f"n_trials={n_trials!r}: must be a whole number of at least 1, or None.")
-    for name, limit in (("budget", budget), ("timeout", timeout)):
+    for name, limit in (("budget", budget), ("timeout", timeout), ("trial_timeout", trial_timeout)):
         if limit is None:
             continue
         if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit < _MOST:

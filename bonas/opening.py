@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bonas.artifacts import artifacts_entry
+from bonas.artifacts import Artifacts
 from bonas.definition import define, refuse_differences, restore
 from bonas.errors import DuplicatedStudyError
 from bonas.store import open_store
@@ -36,7 +35,7 @@ def create_study(
     storage: str | Path | None = None,
     study_name: str | None = None,
     load_if_exists: bool = False,
-    artifacts: str | Path | None = None,
+    artifacts: str | Path | Artifacts | None = None,
     seed: int = 0,
 ) -> Study:
     """Create a study.
@@ -55,7 +54,8 @@ def create_study(
         storage: a file, a folder (its ``study.db``) or an SQLite URL; None keeps the study in memory.
         study_name: unique in the storage; None makes one up.
         load_if_exists: go on with the study of that name if there is one.
-        artifacts: folder of checkpoints; None means beside the storage.
+        artifacts: folder of checkpoints, None means beside the storage; or an :class:`Artifacts`, which says
+            how much room they may take, too (5 GB unless said).
         seed: everything random in the study follows from it.
 
     Raises:
@@ -68,13 +68,12 @@ def create_study(
         raise ValueError(f"directions={directions!r}: must be a list of 'minimize' and 'maximize'.")
     if study_name is not None and not _is_text(study_name):
         raise ValueError(f"study_name={study_name!r}: must be a text.")
-    if artifacts is not None and (not isinstance(artifacts, (str, os.PathLike)) or not str(artifacts)):
-        raise ValueError(f"artifacts={artifacts!r}: must be a folder.")
+    kept = Artifacts.of(artifacts)
     chosen = tuple(directions) if directions is not None else (direction or "minimize",)
     definition = define(space, axes, chosen, metric_names, constraints, seed, sampler, scheduler)
     store = open_store(storage, create=True)
     name = study_name or f"study-{secrets.token_hex(4)}"
-    stored = definition.to_dict() | {"artifacts": artifacts_entry(artifacts, store.path)}
+    stored = definition.to_dict() | kept.to_dict(store.path)
     row = store.create(name, stored)
     if row is None:
         row = store.find(name)
@@ -88,7 +87,8 @@ def create_study(
         definition = dataclasses.replace(definition, seed=earlier.seed)
         if sampler is None or scheduler is None:
             definition = dataclasses.replace(definition, sampler=earlier.sampler, scheduler=earlier.scheduler)
-    return Study(store, row, definition)
+    # A study that is gone on with lies where it lies, but may be given more room.
+    return Study(store, row, definition, artifacts if isinstance(artifacts, Artifacts) else None)
 
 
 def load_study(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ class Saved:
     record: CheckpointRecord
     observations: tuple[Observation, ...]
     user_attrs: Mapping[str, Any]
+    retrained: float
+    """Cost of what its segment had trained again by then."""
 
 
 def saved(folder: Path, curve: int) -> Saved | None:
@@ -34,7 +37,10 @@ def saved(folder: Path, curve: int) -> Saved | None:
     try:
         _, meta = checkpoints.read(path)
         epoch, fidelity, observations, user_attrs = read_meta(path, meta)
-    except checkpoints.CheckpointError as error:
+        retrained = float(meta.get("retrained", 0.0))
+        if not 0 <= retrained < math.inf:
+            raise ValueError(f"retrained={retrained}: must be finite and at least 0")
+    except (TypeError, ValueError) as error:
         logger.warning("%s: passed over: %s", folder.name, error)
         return None
     data = path.read_bytes()
@@ -49,6 +55,7 @@ def saved(folder: Path, curve: int) -> Saved | None:
         ),
         observations,
         user_attrs,
+        retrained,
     )
 
 

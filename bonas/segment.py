@@ -27,6 +27,10 @@ class Segment:
     """Unix time after which no further epoch begins."""
     stop_file: str | None = None
     """No further epoch begins once this file exists: how other processes are told to stop."""
+    max_bytes: int | None = None
+    """What all checkpoints of the study may take on disk together, None for no limit."""
+    time_limit: float | None = None
+    """Seconds after which the segment fails, None for no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +56,5 @@ class Collected:
     """Why the reported values cannot be used."""
     checkpoint: CheckpointRecord | None
     user_attrs: Mapping[str, Any]
+    retrained: float = 0.0
+    """Cost of those epochs that had been trained before, and whose state was gone."""

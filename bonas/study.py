@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bonas.artifacts import artifacts_folder, trial_folder
+from bonas.artifacts import Artifacts, artifacts_folder, stored_max_bytes, trial_folder
 from bonas.asking import Asking
 from bonas.best import best, front
 from bonas.definition import Definition
-from bonas.endings import Ending, conclude, counts
+from bonas.endings import conclude, counts
 from bonas.errors import StaleTrialError
 from bonas.frozen import FrozenTrial
 from bonas.ledger import Ledger
@@ -49,7 +49,9 @@ Objective = Callable[[Trial], Any]
 class Study:
     """A search: its trials, and what to run next. Made by ``bonas.create_study`` or ``bonas.load_study``."""
 
-    def __init__(self, store: Store, row: StudyRow, definition: Definition) -> None:
+    def __init__(
+        self, store: Store, row: StudyRow, definition: Definition, artifacts: Artifacts | None = None
+    ) -> None:
         self._store = store
         self._definition = definition
         self.study_name: str = row.name
@@ -58,9 +60,14 @@ class Study:
         self.directions: tuple[str, ...] = definition.directions
         self.metric_names: tuple[str, ...] = definition.metric_names
         self.artifacts: Path = artifacts_folder(row, store.path, self)
-        self._ledger = Ledger(store, row.study, self.axes, self.directions, self.metric_names, self.artifacts)
+        stored = stored_max_bytes(row.definition)
+        self.max_bytes: int | None = stored if artifacts is None else artifacts.max_bytes
+        self._ledger = Ledger(
+            store, row.study, self.axes, self.directions, self.metric_names, self.artifacts, self.max_bytes
+        )
         self._asking = Asking(definition, self._ledger)
         self._deadline: float | None = None
+        self._time_limit: float | None = None
         self._stop_file: str | None = None
         self._stopped = False
 
@@ -179,7 +186,7 @@ class Study:
             return self._asking.view()
 
     def trials_dataframe(self) -> pd.DataFrame:
-        """One row for each trial: number, state, values, cost, fidelity and params."""
+        """One row for each trial: number, state, values, cost, what was retrained, fidelity and params."""
         import pandas as pd
 
         rows = []
@@ -189,7 +196,7 @@ class Study:
             rows.append(
                 {"number": t.number, "state": t.state.value}
                 | {names[n]: t.values.get(n) for n in self.metric_names}
-                | {"cost": t.cost, "reason": t.reason}
+                | {"cost": t.cost, "retrained": t.retrained, "reason": t.reason}
                 | {f"fidelity_{a.name}": t.fidelity[a.name] for a in self.axes.axes}
                 | {f"params_{k}": v for k, v in t.params.items()}
                 | {f"user_attrs_{k}": v for k, v in t.user_attrs.items()}
@@ -212,7 +219,7 @@ class Study:
     def ask(self) -> Trial | None:
         """The next segment to run: a new trial or a paused one again; None when nothing can run now."""
         hopeless = None
-        with self._ledger.transaction() as transaction:
+        with self._ledger.turn() as transaction:
             self._ledger.reclaim(transaction)
             orphan = next(iter(self._ledger.orphans()), None)
             if orphan is not None:
@@ -257,11 +264,14 @@ class Study:
             self._ledger.refuse_stale(trial.segment.record)
         collected = trial.collect(value if error is None else None)
         ending = conclude(trial.segment, collected, value, error)
-        with self._ledger.transaction() as transaction:
+        with self._ledger.turn() as transaction:
             self._ledger.refuse_stale(trial.segment.record)
             record = self._ledger.records[trial.number]
             record = dataclasses.replace(
-                record, checkpoint=collected.checkpoint, user_attrs=dict(collected.user_attrs)
+                record,
+                checkpoint=collected.checkpoint,
+                retrained=record.retrained + collected.retrained,
+                user_attrs=dict(collected.user_attrs),
             )
             record = self._ledger.end(transaction, record, collected.curve, ending)
         return self._frozen(record)
@@ -302,6 +312,7 @@ class Study:
                 curves=record.curves,
                 reason=record.reason,
                 lost=record.lost,
+                retrained=record.retrained,
                 user_attrs=plain(record.user_attrs),
             )
             self._ledger.write(transaction, added)
@@ -322,6 +333,7 @@ class Study:
         executor: Any = None,
         callbacks: Sequence[Callable[[Study, FrozenTrial], None]] = (),
         show_progress_bar: bool = False,
+        trial_timeout: float | None = None,
     ) -> None:
         """Run the search until one of the limits is reached, or nothing is left to run.
 
@@ -337,6 +349,9 @@ class Study:
             executor: a ``concurrent.futures`` executor to run segments in, instead of ``n_jobs``.
             callbacks: called with the study and the trial after each segment.
             show_progress_bar: show a leaderboard while it runs.
+            trial_timeout: seconds for one segment, after which its trial fails. With ``n_jobs`` above 1 its
+                process is ended if need be. In this process the objective is stopped as soon as Python runs
+                again; in other threads, and on Windows, at its next epoch.
 
         Raises:
             ValueError: for limits that allow nothing, such as a budget below the lowest rung.
@@ -348,7 +363,7 @@ class Study:
             raise ValueError(f"callbacks={callbacks!r}: must be a list of functions of a study and a trial.")
         if executor is not None and not hasattr(executor, "submit"):
             raise ValueError(f"executor={executor!r}: must be a concurrent.futures executor, or None.")
-        self._check_limits(n_trials, budget, timeout, n_jobs)
+        self._check_limits(n_trials, budget, timeout, n_jobs, trial_timeout)
         try:
             if show_progress_bar:
                 from bonas.leaderboard import Leaderboard
@@ -358,7 +373,7 @@ class Study:
             else:
                 run(self, objective, n_jobs, executor, callbacks)
         finally:
-            self._deadline = None  # of this call only
+            self._deadline = self._time_limit = None  # of this call only
 
     # -- after the search ----------------------------------------------------------------------------
 
@@ -470,16 +485,14 @@ class Study:
 
         Returns the trial, or None if another worker has it by now.
         """
-        with self._ledger.transaction() as transaction:
+        lost = trial.seconds if self.axes.cost == "measured" else None
+        with self._ledger.turn() as transaction:
             try:
                 self._ledger.refuse_stale(trial.segment.record)
             except StaleTrialError:
                 return None
             record = self._ledger.records[trial.number]
-            if failure is None:
-                record = self._ledger.take_back(transaction, record)
-            else:
-                record = self._ledger.end(transaction, record, 0, Ending(TrialState.FAIL, failure))
+            record = self._ledger.take_back(transaction, record, failure, lost)
         return self._frozen(record)
 
     def release(self, trial: Trial) -> None:
@@ -514,13 +527,21 @@ class Study:
             retraining=retraining,
             deadline=None if retraining else self._deadline,
             stop_file=self._stop_file,
+            max_bytes=self.max_bytes,
+            time_limit=self._time_limit,
         )
 
     def _check_limits(
-        self, n_trials: int | None, budget: float | None, timeout: float | None, n_jobs: int
+        self,
+        n_trials: int | None,
+        budget: float | None,
+        timeout: float | None,
+        n_jobs: int,
+        trial_timeout: float | None,
     ) -> None:
-        check_limits(n_trials, budget, timeout, n_jobs)
+        check_limits(n_trials, budget, timeout, n_jobs, trial_timeout)
         self.limit(n_trials, budget)
+        self._time_limit = trial_timeout
         self._deadline = None if timeout is None else time.time() + timeout
         self._stopped = self._asking.exhausted = False
         if budget is None or self.axes.cost == "measured":

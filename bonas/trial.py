@@ -13,6 +13,7 @@ import logging
 import math
 import operator
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from bonas.errors import MissingFunctionError
 from bonas.frozen import load_model
+from bonas.room import NoRoomError, Room
 from bonas.saved import merged, observation_to_dict, read_meta
 from bonas.segment import Collected, Segment
 from bonas.values import read_values
@@ -66,7 +68,6 @@ class Trial:
 
         self._start = 0
         self._curve, self._observed = self._curve_from_scratch()
-        self._known = frozenset(self._observed)
         self._yielded = 0
         self._position = 0
         self._reported = False
@@ -75,7 +76,13 @@ class Trial:
         self._fault: str | None = None
         self._interrupted = False
         self._stop = False
-        self._clock = self._watch = time.monotonic()
+        self._began_at = self._clock = self._watch = time.monotonic()
+        # Where a state reached to the last observation, training would go on from there.
+        last = record.last
+        self._due = (
+            0 if last is None else segment.axes.carried_epoch(last.epoch, last.fidelity, self.fidelity)
+        )
+        self._retrained = 0.0
         # A saved state counts once its epoch is reported: until then it waits as the candidate.
         self._candidate: tuple[int, Any] | None = None
         self._counted: tuple[int, Any] | None = None
@@ -159,7 +166,6 @@ class Trial:
             carried = {o.epoch: o for o in observations}
             self._user_attrs.update(user_attrs)
             self._observed = {o.epoch: o for o in merged(tuple(carried.values()), tuple(known.values()))}
-            self._known = frozenset(self._observed)
             self._reported = self._reported or bool(carried.keys() - known.keys())
             return state
         return None
@@ -171,6 +177,9 @@ class Trial:
             if self._must_stop():
                 self._interrupted = True
                 return
+            limit = self._segment.time_limit
+            if limit is not None and self.seconds >= limit:
+                self.expire()
             if self._fault is not None:
                 return
             self._yielded = epoch
@@ -205,6 +214,7 @@ class Trial:
             return
         spent, seconds = self._spent(epoch, cost), self._took()
         self._began = True
+        self._retrained += spent * self._share_done_before(epoch)
         self._position = max(self._position, epoch)
         earlier = self._observed.get(epoch)
         if earlier is None:
@@ -293,6 +303,15 @@ class Trial:
         """Let no further epoch begin."""
         self._stop = True
 
+    @property
+    def seconds(self) -> float:
+        """How long ago this handle was made, which is when its segment began."""
+        return time.monotonic() - self._began_at
+
+    def expire(self) -> None:
+        """Let the segment fail because its time is up; no further epoch begins."""
+        self._fault = f"TimeoutError: not done after trial_timeout={self._segment.time_limit:g} seconds"
+
     def flush(self) -> CheckpointRecord | None:
         """Write the newest state that counts, unless it is on disk; returns what is on disk after that."""
         from fidelity import checkpoints
@@ -312,18 +331,30 @@ class Trial:
                     observation_to_dict(o) for e, o in sorted(self._observed.items()) if e <= epoch
                 ],
                 "user_attrs": self._user_attrs,
+                "retrained": self._retrained,
             }
-            written = checkpoints.write(folder, state, epoch=epoch, meta=meta)
+            room = Room(Path(self._segment.folder).parent, self._segment.max_bytes)
+            written = checkpoints.write(folder, state, epoch=epoch, meta=meta, room=room.reserved)
             for other in folder.iterdir():
                 # A later one is another worker's, to whom the trial was handed meanwhile.
                 later = other.name.rpartition("-")[0] > written.path.name.rpartition("-")[0]
                 if other != written.path and not later:
                     with contextlib.suppress(OSError):
                         other.unlink()
+            for earlier in range(self._curve):  # nothing goes on from those
+                shutil.rmtree(self._curve_folder(earlier), ignore_errors=True)
             # Relative to the study's artifacts folder, which may move together with the store.
             file = written.path.relative_to(Path(self._segment.folder).parent).as_posix()
             self._written = CheckpointRecord(epoch, self.fidelity, file, written.sha256, written.nbytes)
             self._counted = None
+        except NoRoomError as error:
+            logger.warning(
+                "trial %d: its checkpoint of epoch %d is not kept, %s. It would be trained again from the "
+                "one before. Allow more: create_study(artifacts=bonas.Artifacts(max_bytes=...)).",
+                self.number,
+                epoch,
+                error,
+            )
         except OSError as error:
             # What was reported is worth more than the state: it can be trained again, at a cost.
             logger.warning(
@@ -369,6 +400,7 @@ class Trial:
             fault=self._fault,
             checkpoint=checkpoint,
             user_attrs=dict(self._user_attrs),
+            retrained=self._retrained,
         )
 
     # -- inside --------------------------------------------------------------------------------------
@@ -388,8 +420,14 @@ class Trial:
         unreported = axes.nominal_cost(self.fidelity, since=self._position)
         cost = time.monotonic() - self._clock if axes.cost == "measured" else unreported
         self._observed[last] = Observation(last, values, cost, self.fidelity, self._took())
+        self._retrained += cost * self._share_done_before(last)
         self._position, self._clock, self._reported = last, time.monotonic(), True
         self._count_candidate()
+
+    def _share_done_before(self, epoch: int) -> float:
+        """The share of the epochs since the latest report that were trained in an earlier segment, too."""
+        epochs = epoch - self._position
+        return max(0, min(epoch, self._due) - self._position) / epochs if epochs > 0 else 0.0
 
     def _must_stop(self) -> bool:
         if self._stop:

@@ -29,6 +29,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     import torch
 
@@ -53,7 +54,14 @@ class Written:
     nbytes: int
 
 
-def write(folder: Path | str, state: Any, *, epoch: int, meta: Mapping[str, Any] | None = None) -> Written:
+def write(
+    folder: Path | str,
+    state: Any,
+    *,
+    epoch: int,
+    meta: Mapping[str, Any] | None = None,
+    room: Callable[[int], AbstractContextManager[Any]] = contextlib.nullcontext,
+) -> Written:
     """Write a state to a new file in a folder: all of it, or nothing.
 
     The bytes go to a temporary file, are synced, and get their name in one step; the folder is
@@ -64,11 +72,13 @@ def write(folder: Path | str, state: Any, *, epoch: int, meta: Mapping[str, Any]
         state: what to keep, see the module's docstring.
         epoch: epochs completed, at least 0.
         meta: anything JSON can hold, returned by :func:`read` beside the state.
+        room: called with the number of bytes; within its context the file appears, at its full size, before
+            its contents are written.
 
     Raises:
         ValueError: if ``state`` or ``meta`` holds something that cannot come back exactly; the
             message names its place.
-        OSError: if the disk is full or not writable; no file is left behind.
+        OSError: if the disk is full or not writable, or ``room`` raises it; no file is left behind.
     """
     from safetensors.torch import save
 
@@ -89,16 +99,21 @@ def write(folder: Path | str, state: Any, *, epoch: int, meta: Mapping[str, Any]
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"epoch-{epoch:06d}-{digest[:16]}.safetensors"
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
+    temporary = None
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with contextlib.ExitStack() as opened:
+            with room(len(data)):
+                descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
+                file = opened.enter_context(os.fdopen(descriptor, "wb"))
+                file.truncate(len(data))
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+        if temporary is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
         raise
     _sync_folder(folder)
     return Written(path, digest, len(data))

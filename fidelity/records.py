@@ -180,6 +180,8 @@ class TrialRecord:
     parent: int | None = None
     lost: float = 0.0
     """Cost of epochs that ended without an observation, in failed segments."""
+    retrained: float = 0.0
+    """The part of ``cost`` that went into epochs trained before, whose saved state was gone."""
     figures: Mapping[str, Any] = field(default_factory=dict)
     """What the scheduler wrote down when it started the trial (``Start.figures``)."""
     user_attrs: Mapping[str, Any] = field(default_factory=dict)

@@ -55,6 +55,7 @@ _trials = sa.Table(
     sa.Column("user_attrs", sa.Text, nullable=False),
     sa.Column("unfinished", sa.Boolean, nullable=False),
     sa.Column("lost", sa.Float, nullable=False),
+    sa.Column("retrained", sa.Float, nullable=False, server_default="0"),
     sa.Column("owner", sa.String),
     sa.Column("lease", sa.Float),  # Unix time until which the owner's word holds
     sa.Column("attempt", sa.Integer, nullable=False),
@@ -106,6 +107,12 @@ _queue = sa.Table(
     sa.Column("position", sa.Integer, primary_key=True),
     sa.Column("params", sa.Text, nullable=False),
     sa.Column("number", sa.Integer),  # the trial it became
+)
+
+# Columns that studies written by earlier versions lack; those versions can still read and write the file.
+_ADDED = (
+    ("observations", "seconds", "FLOAT"),
+    ("trials", "retrained", "FLOAT NOT NULL DEFAULT 0"),
 )
 
 
@@ -305,6 +312,7 @@ class Transaction:
             "user_attrs": _dump(record.user_attrs),
             "unfinished": record.unfinished,
             "lost": record.lost,
+            "retrained": record.retrained,
             "owner": record.owner,
             "lease": lease,
             "attempt": record.attempt,
@@ -535,10 +543,10 @@ def _connect(url: str, path: Path | None, **options: Any) -> Store:
             raise ValueError(f"{path}: is a database of something else. Give a file of its own.")
         if not tables:
             _schema.create_all(connection)
-        elif "observations" in tables:
-            known = {column["name"] for column in sa.inspect(connection).get_columns("observations")}
-            if "seconds" not in known:  # written before they were noted
-                connection.exec_driver_sql("ALTER TABLE observations ADD COLUMN seconds FLOAT")
+        for table, column, kind in _ADDED:
+            known = sa.inspect(connection).get_columns(table) if table in tables else None
+            if known is not None and column not in {c["name"] for c in known}:
+                connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
     return Store(engine, path)
 
 
@@ -562,6 +570,7 @@ def _record(row: Any, curves: Mapping[int, list[Observation]], saved: Any) -> Tr
         reason=row.reason,
         parent=row.parent,
         lost=row.lost,
+        retrained=float(row.retrained),
         figures=_object(row.figures),
         user_attrs=_object(row.user_attrs),
         owner=row.owner,

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bonas.feasibility import Latency
+    from bonas.fidelity_report import FidelityReport
+    from bonas.planning import Plan
     from bonas.samplers import Sampler
     from spaces import Space
 
@@ -207,6 +209,36 @@ class Study:
         """Every decision about a trial with the figures it was made from, oldest first."""
         with self._ledger.transaction() as transaction:
             return transaction.decisions(trial if isinstance(trial, int) else trial.number)
+
+    def fidelity_report(self, metric: str | None = None) -> FidelityReport:
+        """Whether the cheap evaluations can be trusted: what each rung costs, and how it ranks.
+
+        For each rung its cost, nominal and measured, and Kendall's tau with the next rung and with full
+        fidelity: over all trials seen on both, within the best of them, and beside what the number of
+        parameters alone would rank. Prints itself as a table, with a warning where a rung misleads.
+
+        Args:
+            metric: one of the study's; the first that has to be trained if None.
+        """
+        from bonas.fidelity_report import fidelity_report
+
+        return fidelity_report(self, metric)
+
+    def plan(self, budget: float | None = None, n_trials: int | None = None) -> Plan:
+        """What :meth:`optimize` will run within these limits: how many trials to which rung, at what cost.
+
+        Both limits are totals of the study, as in :meth:`optimize`: what has run already is not told again.
+        The scheduler is asked as in a search with one worker, with made-up values; expected times follow
+        from what the study's trials took so far.
+
+        Args:
+            budget: total cost, in full evaluations unless ``Axes(cost=...)`` says otherwise.
+            n_trials: configurations started.
+        """
+        from bonas.planning import plan
+
+        check_limits(n_trials, budget, None, 1)
+        return plan(self, budget, n_trials)
 
     def to_optuna(self) -> optuna.study.Study:
         """A copy as a real Optuna study, for Optuna's tools (see :mod:`bonas.optuna_bridge`)."""
@@ -463,6 +495,12 @@ class Study:
         """Set the totals that :meth:`ask` keeps; None means without limit."""
         self._asking.starts_limit = math.inf if n_trials is None else n_trials
         self._asking.budget = math.inf if budget is None else budget
+
+    def limited_view(self, n_trials: int | None, budget: float | None) -> StudyView:
+        """The view under limits other than those of the running call; see :meth:`limit`."""
+        starts = math.inf if n_trials is None else n_trials
+        with self._ledger.transaction():
+            return self._ledger.view(starts, math.inf if budget is None else budget)
 
     @property
     def attrs(self) -> dict[str, Any]:

@@ -45,7 +45,7 @@ EPOCHS = 12
 TRAIN, VAL = 4000, 2000  # images
 N = 500
 MAX_MACS = 1_500_000
-SEED = 20_26  # of the configurations
+SEED = 2026  # of the configurations
 AGAIN = 3  # every third configuration is trained in full with a second seed
 
 # Along which state is carried; its three rungs are fidelities that other runs have from the start.

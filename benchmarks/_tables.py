@@ -51,6 +51,12 @@ class NasBench201:
     """Percent, shape (cells, data sets, seeds); NaN where a third seed was not trained."""
     operations: np.ndarray
     """Index into ``OPERATIONS`` for edges 1←0, 2←0, 2←1, 3←0, 3←1, 3←2, shape (cells, 6)."""
+    accuracy_12: np.ndarray
+    """Percent after separate trainings of 12 epochs, shape (cells, data sets)."""
+    parameters: np.ndarray
+    """Shape (cells, data sets), by the benchmark's own counting."""
+    latency: np.ndarray
+    """Seconds, mean over the seeds, shape (cells, data sets)."""
 
     OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 
@@ -87,4 +93,7 @@ def nasbench201() -> NasBench201:
             datasets=("cifar10", "cifar100", "ImageNet16-120"),
             accuracy=table["val_acc_200"],
             operations=table["ops"],
+            accuracy_12=table["val_acc_12"],
+            parameters=1e6 * table["params_m"][:, :, 0].astype(np.float64),
+            latency=np.nanmean(table["latency_s"], axis=2, dtype=np.float64),
         )

@@ -96,6 +96,10 @@ class FidelityReport:
         return str(self._table())
 
     def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def to_html(self) -> str:
+        """The table as an HTML fragment."""
         return self._table().html()
 
     def to_dataframe(self) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bonas._chart import BEST, DEFAULT, FULL, PARTIAL, canvas, chart, legend, nothing
+from bonas.fidelity_plot import plot_fidelities
 from bonas.leaderboard import cost_unit, last_observation, metric_value, ranking
 from bonas.pareto_plot import plot_hypervolume, plot_pareto_front
 from fidelity.records import TrialState
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from bonas.leaderboard import StudyLike
 
 __all__ = [
+    "plot_fidelities",
     "plot_hypervolume",
     "plot_learning_curves",
     "plot_optimization_history",

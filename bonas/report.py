@@ -72,7 +72,9 @@ def trial_html(trial: TrialLike) -> str:
     return _box(parts)
 
 
-def page(study: StudyLike, pictures: Mapping[str, str], drawing: str = "", top: int = 20) -> str:
+def page(
+    study: StudyLike, pictures: Mapping[str, str], drawing: str = "", top: int = 20, fidelities: str = ""
+) -> str:
     """A whole HTML page that needs no other file.
 
     Args:
@@ -80,6 +82,7 @@ def page(study: StudyLike, pictures: Mapping[str, str], drawing: str = "", top: 
         pictures: caption → SVG text, in order; the caller made the SVG and it goes in as it is.
         drawing: SVG text of the network of :func:`bonas.leaderboard.leader`'s trial.
         top: rows of the leaderboard.
+        fidelities: the fidelity report as an HTML fragment.
     """
     figures = "".join(
         f"<figure>{_inline(svg)}<figcaption>{escape(caption)}</figcaption></figure>"
@@ -91,6 +94,7 @@ def page(study: StudyLike, pictures: Mapping[str, str], drawing: str = "", top: 
     winner = (
         f"<h2>{title}</h2><div class='beside'>{network}{trial_html(best)}</div>" if best is not None else ""
     )
+    rungs = f"<h2>The cheap evaluations</h2><div class='scroll'>{fidelities}</div>" if fidelities else ""
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -113,6 +117,7 @@ svg {{ max-width: 100%; height: auto; }}
 <h1>{escape(study.study_name)}</h1>
 <div class="scroll">{_box(_study(study, top))}</div>
 {figures}
+{rungs}
 {winner}
 </body>
 </html>

@@ -222,6 +222,11 @@ def _add_show(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument(
         "--top", type=_positive, default=10, metavar="N", help="rows of the leaderboard (default: 10)"
     )
+    parser.add_argument(
+        "--fidelity",
+        action="store_true",
+        help="print what each rung costs and how it ranks the trials for the rungs above it",
+    )
     parser.add_argument("--html", metavar="FILE", help="write everything as one page, pictures included")
     parser.add_argument("--plot", metavar="FILE", help="draw the search as a picture (.png, .svg or .pdf)")
     parser.set_defaults(run=_show)

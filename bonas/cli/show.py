@@ -28,6 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     if ranking(study):
         print()
         print_table(study, arguments.top)
+    if arguments.fidelity:
+        print(f"\n{study.fidelity_report()}")
     failed = sorted({f"trial {t.number}: {t.reason}" for t in study.trials if t.state == "FAIL"})
     if failed:
         print("\nFailed")
@@ -67,10 +69,14 @@ def _page(study: Study) -> str:
             plots.plot_learning_curves(study)
         ),
     }
+    rungs, fidelities = study.fidelity_report(), ""
+    if len(rungs.rungs) > 1:
+        pictures["How cheap evaluations rank the trials for dearer ones."] = plots.plot_fidelities(rungs)
+        fidelities = rungs.to_html()
     svg = {caption: _bytes(figure, "svg").decode() for caption, figure in pictures.items()}
     shown = leader(study)
     drawing = study.space.draw(shown.params) if shown is not None else ""
-    return report.page(study, svg, drawing)
+    return report.page(study, svg, drawing, fidelities=fidelities)
 
 
 def _bytes(figure: Any, kind: str) -> bytes:

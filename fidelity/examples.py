@@ -1,4 +1,4 @@
-"""A data set's examples as tensors on the training device, resized and normalised; knows no training."""
+"""A data set's examples as tensors on the training device, resized and normalised; knows no training loop."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
+
+from fidelity.tasks import Task
 
 _PART = 1000  # examples converted at a time: as float32 all at once would take four times the memory
 
@@ -15,27 +17,39 @@ class Examples:
     """Labelled images or vectors on the training device, at the training resolution."""
 
     inputs: torch.Tensor  # (n, c, h, w), uint8 or float32, or (n, features), float32
-    labels: torch.Tensor  # (n,)
+    labels: torch.Tensor  # (n,), as the task's loss takes them
     mean: torch.Tensor  # (c, 1, 1) or (features,)
     std: torch.Tensor  # of the same shape
+    task: Task  # with what it needs on the same device
 
     @staticmethod
     def of(
-        inputs: torch.Tensor, labels: torch.Tensor, mean: list[float], std: list[float], device: torch.device
+        inputs: torch.Tensor,
+        labels: torch.Tensor,
+        mean: list[float],
+        std: list[float],
+        task: Task,
+        device: torch.device,
     ) -> Examples:
         """Move inputs and labels to a device, images channels last.
 
         Args:
             inputs: (n, c, h, w) or (n, features).
-            labels: (n,).
+            labels: (n,), as in the data.
             mean: of each channel or feature.
             std: of each channel or feature.
+            task: what the labels are for.
             device: where to train.
         """
         inputs = inputs.to(device)
         shape = (-1,) + (1,) * (inputs.ndim - 2)
-        scale = (torch.tensor(v, device=device).view(shape) for v in (mean, std))
-        return Examples(inputs.contiguous(memory_format=_memory(inputs)), labels.to(device), *scale)
+        return Examples(
+            inputs.contiguous(memory_format=_memory(inputs)),
+            task.targets(labels).to(device),
+            torch.tensor(mean, device=device).view(shape),
+            torch.tensor(std, device=device).view(shape),
+            task.on(device),
+        )
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -47,9 +47,14 @@ class Schedule:
     warmup: float | None = None
     """Epochs of warm-up; None for a twentieth of the horizon."""
 
+    @property
+    def warmed_up(self) -> float:
+        """Epochs after which the warm-up is over."""
+        return WARMUP * self.horizon if self.warmup is None else self.warmup
+
     def rate(self, epochs: float) -> float:
         """The learning rate, relative to its highest, after some epochs, fractions included."""
-        warmup = WARMUP * self.horizon if self.warmup is None else self.warmup
+        warmup = self.warmed_up
         if epochs < warmup:
             return epochs / warmup
         return SCHEDULES[self.name](min(1.0, (epochs - warmup) / max(self.horizon - warmup, 1e-9)))

@@ -10,30 +10,54 @@ weights and the optimizer's state ends bit-identical to one that was never inter
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fidelity import augmentation
+from fidelity import augmentation, latency
 from fidelity.data import Data, Split, load_data
-from fidelity.data.splits import nested_order
+from fidelity.data.splits import nested_order, strata
 from fidelity.examples import Examples, resize, statistics
 from fidelity.optimizers import Optimizer, Recipe, make_optimizer
+from fidelity.out_of_memory import is_out_of_memory
 from fidelity.records import Fidelity
 from fidelity.schedules import Schedule
+from fidelity.tasks import METRICS, Regression, Task, task_of, told
 
 CLIP = 5.0  # largest norm of the gradient in sgd; reached by runs that would else diverge
 EVAL_BATCH = 1000
-METRICS = {"accuracy": "maximize", "error": "minimize", "loss": "minimize", "parameters": "minimize"}
+HOPELESS = 3.0  # times the loss of a network that has learned nothing
 
 
 class Diverged(RuntimeError):  # noqa: N818 - an event, as in StopIteration
-    """The training's loss is no longer a finite number."""
+    """The training's loss is no finite number, or far above that of a network that has learned nothing."""
+
+
+@dataclass(slots=True)
+class Portions:
+    """How many examples go through a network at a time; changed when memory runs out."""
+
+    micro_batches: int = 1
+    """Parts of a training batch, whose gradients are added up."""
+    evaluation: int = EVAL_BATCH
+    """Examples of a batch in evaluation, at most."""
+
+    def parts(self, b: int) -> int:
+        """Into how many parts a training batch of b examples goes: two or more in each."""
+        return max(1, min(self.micro_batches, b // 2))
+
+    def halve(self, b: int) -> bool:
+        """Split batches in two from now on; False if they are, or if b examples cannot be."""
+        if self.micro_batches > 1 or b < 4:
+            return False
+        self.micro_batches = 2
+        return True
 
 
 class Trial(Protocol):
@@ -53,6 +77,13 @@ class Trial(Protocol):
 
     def build(self) -> torch.nn.Module:
         """The network at the fidelity's width and depth."""
+
+    def count(self) -> Any:
+        """``parameters`` and ``macs`` of the network at full width and depth; ValueError if unknown."""
+
+    @property
+    def user_attrs(self) -> Mapping[str, Any]:
+        """What was noted about the trial, in earlier segments too."""
 
     def load_checkpoint(self) -> Any:
         """The state to continue from, or None."""
@@ -78,21 +109,27 @@ class Annealed(Protocol):
         """Called before every step with the part of the whole training that is done, in [0, 1]."""
 
 
-def train_on(data: Any, metric: str | None = None) -> TrainOn:
+def train_on(data: Any, metric: str | None = None, class_weights: Any = None) -> TrainOn:
     """A ready objective: applies ``trial.fidelity``, trains, reports every epoch, saves checkpoints.
 
     Args:
         data: a :class:`fidelity.data.Data`, or anything ``load_data`` takes.
-        metric: what a study with one objective is told: ``"accuracy"``, ``"error"`` (1 − accuracy),
-            ``"loss"`` or ``"parameters"``. By default the metric the study names, else accuracy if it
-            maximizes and error if it minimizes. A study with several objectives names them itself.
+        metric: what a study with one objective is told. With classes ``"accuracy"``,
+            ``"balanced_accuracy"`` (the mean over the classes), ``"error"`` (1 − accuracy) or ``"loss"``;
+            with numbers to predict ``"r2"``, ``"mse"``, ``"mae"`` or ``"loss"``; with both
+            ``"parameters"``, ``"macs"`` or ``"latency"``. By default the metric the study names, else
+            accuracy or R² if it maximizes, error or mean squared error if it minimizes. A study with several
+            objectives names them itself.
+        class_weights: what the examples of each class count in training: None for all alike, ``"balanced"``
+            for all classes alike, or a number for each class in the order of ``data.class_names``. They
+            are scaled to the mean 1 over the training examples. Evaluation is never weighted.
 
     Raises:
-        ValueError: if there is no such metric, or the data cannot be loaded.
+        ValueError: if there is no such metric, the weights do not fit, or the data cannot be loaded.
     """
     if metric is not None and metric not in METRICS:
         raise ValueError(f"metric={metric!r}: must be one of {', '.join(METRICS)}. Use 'accuracy'.")
-    return TrainOn(data if isinstance(data, Data) else load_data(data), metric)
+    return TrainOn(data if isinstance(data, Data) else load_data(data), metric, class_weights)
 
 
 class TrainOn:
@@ -101,13 +138,15 @@ class TrainOn:
     Attributes:
         data: what it trains and evaluates on.
         metric: what it reports as the objective, None for the default.
+        task: classification or regression, with class weights or the scale of the numbers to predict.
         mean: of each channel or feature over ``data.train``; networks see (input − mean) / std.
         std: of each channel or feature.
     """
 
-    def __init__(self, data: Data, metric: str | None = None) -> None:
+    def __init__(self, data: Data, metric: str | None = None, class_weights: Any = None) -> None:
         self.data = data
         self.metric = metric
+        self.task: Task = task_of(data, class_weights)
         self.mean, self.std = statistics(data.train.inputs)
         self._prepared: dict[tuple[str, int | None, str], Examples] = {}
         self._order: torch.Tensor | None = None
@@ -123,13 +162,16 @@ class TrainOn:
         """Train from the trial's checkpoint to the segment's last epoch.
 
         A retraining trains on train and val; with nothing held out it reports its training metrics
-        until its last epoch, which reports those of ``test`` and notes ``test_accuracy``.
+        until its last epoch, which reports those of ``test`` and notes them, as ``test_accuracy``.
+
+        Where memory runs out in a training step, the step is repeated in two micro-batches, and so are all
+        that follow; should that be too much as well, the error is raised.
 
         Raises:
-            Diverged: if the loss becomes NaN or infinite.
+            Diverged: if the loss becomes NaN or infinite, or hopelessly high.
             ValueError: if network, data, hyperparameters and metrics do not go together.
         """
-        told = _objectives(trial, self.metric)
+        wanted = told(trial.metric_names, trial.directions, self.metric, self.task)
         recipe = Recipe.of(trial.params)
         schedule = Schedule(trial.horizon, recipe.schedule)
         device = torch.device(trial.device)
@@ -143,35 +185,40 @@ class TrainOn:
             model = trial.build()
         model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._check(model, train)
+        of_network = self._of_network(trial, model, device, set(wanted.values()))
         optimizer = make_optimizer(model, recipe)
+        portions = Portions()
         state = trial.load_checkpoint()
         if state is not None:
             model.load_state_dict(state["model"])
             optimizer.load_state_dict(state["optimizer"])
+            portions.micro_batches = state.get("micro_batches", 1)
 
         for epoch in trial.epochs():
             with seeded(device, trial.seed, epoch):
-                trained = train_epoch(model, optimizer, train, chosen, recipe, schedule, epoch)
+                trained = train_epoch(model, optimizer, train, chosen, recipe, schedule, epoch, portions)
             if not trial.retraining:
-                metrics = evaluate(model, self.prepare("val", resolution, device))
+                metrics = evaluate(model, self.prepare("val", resolution, device), portions)
             elif epoch == trial.horizon:
                 metrics = self.test(model, resolution)
-                trial.set_user_attr("test_accuracy", metrics["accuracy"])
-                trial.set_user_attr("normalisation", {"mean": self.mean, "std": self.std})
+                self._note_test(trial, metrics)
             else:
                 metrics = dict(trained)
-            if not all(math.isfinite(v) for v in (*trained.values(), *metrics.values())):
-                raise Diverged(
-                    f"epoch {epoch}: the loss is {trained['loss']} in training, then {metrics['loss']}. "
-                    "A smaller learning rate or batch normalisation helps."
-                )
-            metrics["parameters"] = float(sum(p.numel() for p in model.parameters()))
-            metrics["train_loss"] = trained["loss"]
-            trial.report(metrics | {name: metrics[what] for name, what in told.items()}, epoch)
-            trial.save_checkpoint({"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+            self._refuse_diverged(epoch, schedule, trained["loss"], metrics)
+            if portions.micro_batches > 1:
+                trial.set_user_attr("micro_batches", portions.micro_batches)
+            metrics |= {"train_loss": trained["loss"], **of_network}
+            trial.report(metrics | {name: metrics[what] for name, what in wanted.items()}, epoch)
+            trial.save_checkpoint(
+                {
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "micro_batches": portions.micro_batches,
+                }
+            )
 
     def test(self, model: torch.nn.Module, resolution: int | None = None) -> dict[str, float]:
-        """Accuracy, error and loss of a trained network on ``test``, at the resolution it was trained at.
+        """The metrics of a trained network on ``test``, at the resolution it was trained at.
 
         Once for one network: choosing by the test data makes their numbers meaningless.
         """
@@ -185,7 +232,7 @@ class TrainOn:
             splits: list[Split] = [getattr(self.data, name) for name in part.split("+")]
             inputs = torch.cat([resize(s.inputs, resolution) for s in splits])
             labels = torch.cat([s.labels for s in splits])
-            self._prepared[key] = Examples.of(inputs, labels, self.mean, self.std, device)
+            self._prepared[key] = Examples.of(inputs, labels, self.mean, self.std, self.task, device)
         return self._prepared[key]
 
     def _subset(self, fraction: float, n: int) -> torch.Tensor:
@@ -193,8 +240,53 @@ class TrainOn:
         if fraction >= 1:
             return torch.arange(n)
         if self._order is None:
-            self._order = torch.from_numpy(nested_order(self.data.train.labels.numpy(), self.data.seed))
-        return self._order[: max(self.data.n_classes, round(fraction * n))]
+            self._order = torch.from_numpy(
+                nested_order(strata(self.data.train.labels.numpy()), self.data.seed)
+            )
+        return self._order[: max(2, self.data.n_classes, round(fraction * n))]
+
+    def _of_network(
+        self, trial: Trial, model: torch.nn.Module, device: torch.device, wanted: set[str]
+    ) -> dict[str, float]:
+        """The metrics of the network as such, which do not change over its training."""
+        try:
+            count = trial.count()
+            found = {"parameters": float(count.parameters), "macs": float(count.macs)}
+        except ValueError:
+            if "macs" in wanted:
+                raise
+            found = {"parameters": float(sum(p.numel() for p in model.parameters()))}
+        if "latency" in wanted:
+            # Of the network as it is trained here; a wider one that it is promoted to is measured again.
+            built = {"width": trial.fidelity.width, "depth": trial.fidelity.depth, "device": str(device)}
+            known = trial.user_attrs.get("latency")
+            if known is None or any(known.get(name) != value for name, value in built.items()):
+                known = {"seconds": latency.measure(model, self.data.input_shape, device)} | built
+                trial.set_user_attr("latency", known)
+            found["latency"] = known["seconds"]
+        return found
+
+    def _note_test(self, trial: Trial, metrics: Mapping[str, float]) -> None:
+        """Note what a retraining reached, and what its network's inputs and outputs mean."""
+        for name, value in metrics.items():
+            if math.isfinite(value):
+                trial.set_user_attr(f"test_{name}", value)
+        trial.set_user_attr("normalisation", {"mean": self.mean, "std": self.std})
+        if isinstance(self.task, Regression):
+            trial.set_user_attr("labels", {"mean": self.task.mean, "std": self.task.std})
+
+    def _refuse_diverged(
+        self, epoch: int, schedule: Schedule, loss: float, metrics: Mapping[str, float]
+    ) -> None:
+        remedy = "A smaller learning rate or batch normalisation helps."
+        if not all(math.isfinite(v) for v in (loss, *metrics.values())):
+            raise Diverged(f"epoch {epoch}: the loss is {loss} in training, then {metrics['loss']}. {remedy}")
+        # In the first epoch everything may still happen; later nobody comes back from there.
+        if epoch > max(1.0, schedule.warmed_up) and loss > HOPELESS * self.task.chance:
+            raise Diverged(
+                f"epoch {epoch}: the loss is {loss:.3g} in training, {loss / self.task.chance:.3g} times "
+                f"that of a network that has learned nothing. {remedy}"
+            )
 
     def _check_for_vectors(self, recipe: Recipe, resolution: int | None) -> None:
         """That nothing is asked for that only images have."""
@@ -211,30 +303,33 @@ class TrainOn:
                 )
 
     def _check(self, model: torch.nn.Module, train: Examples) -> None:
-        """That the network takes these inputs and tells these classes apart."""
+        """That the network takes these inputs and gives what the labels need."""
         if not any(p.requires_grad for p in model.parameters()):
             raise ValueError(
                 "build(...): the network has no parameters to train. Give it a layer with weights."
             )
-        shape, data = tuple(train.inputs.shape[1:]), f"{self.data.name} with {self.data.n_classes} classes"
+        shape, name = tuple(train.inputs.shape[1:]), self.data.name
         kind = "images" if len(shape) == 3 else "vectors"
+        classes = self.data.task == "classification"
+        what = f"{self.data.n_classes} classes" if classes else "numbers to predict"
+        remedy = f"Make the space for input_shape={self.data.input_shape}, n_classes={self.data.n_classes}."
         model.eval()
         try:
             with torch.no_grad():
-                logits = model(train.normalise(train.inputs[:2]))
-        except torch.OutOfMemoryError:
-            raise
+                outputs = model(train.normalise(train.inputs[:2]))
         except (RuntimeError, ValueError) as e:
+            if is_out_of_memory(e):
+                raise
             raise ValueError(
-                f"data {data}: the network cannot take its {kind} of shape {shape} ({e}). Make the space for "
-                f"input_shape={self.data.input_shape}, n_classes={self.data.n_classes}."
+                f"data {name} with {what}: the network cannot take its {kind} of shape {shape} ({e}). "
+                + remedy
             ) from e
-        expected = (min(2, len(train)), self.data.n_classes)
-        if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:
-            got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        shapes = train.task.shapes(min(2, len(train)))
+        if not isinstance(outputs, torch.Tensor) or tuple(outputs.shape) not in shapes:
+            got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
             raise ValueError(
-                f"data {data}: for {expected[0]} {kind} the network gives {got}, must be logits of shape "
-                f"{expected}. Make the space for n_classes={self.data.n_classes}."
+                f"data {name} with {what}: for {shapes[0][0]} {kind} the network gives {got}, must be "
+                f"{'logits' if classes else 'numbers'} of shape {shapes[0]}. {remedy}"
             )
 
 
@@ -246,6 +341,7 @@ def train_epoch(
     recipe: Recipe,
     schedule: Schedule,
     epoch: int,
+    portions: Portions | None = None,
 ) -> dict[str, float]:
     """One pass over the chosen examples, in an order drawn from torch's generator of the CPU.
 
@@ -257,12 +353,14 @@ def train_epoch(
         recipe: batch size, label smoothing, mixup, cutout, augmentation.
         schedule: the learning rate, relative to ``recipe.lr``, over the whole training.
         epoch: the number of this pass, from 1.
+        portions: into how many micro-batches batches go; changed if memory runs out. None: in one.
 
     Returns:
-        The accuracy, error and loss over the epoch's batches, as they were when trained on; a mixed example
-        counts for each of its labels by its share.
+        The task's metrics and the loss over the epoch's batches, as they were when trained on; a mixed
+        example counts for each of its labels by its share.
     """
-    device = train.inputs.device
+    device, task = train.inputs.device, train.task
+    portions = Portions() if portions is None else portions
     kinds = augmentation.parse(recipe.augmentation)
     seed = int(torch.randint(2**62, ()))
     changes = torch.Generator(device).manual_seed(seed)
@@ -270,14 +368,28 @@ def train_epoch(
     # Batches of nearly equal size: none is left with the single example that batch normalisation refuses.
     steps = max(1, min(math.ceil(len(order) / recipe.batch_size), len(order) // 2))
     shares = np.random.default_rng(seed).beta(recipe.mixup, recipe.mixup, steps) if recipe.mixup else None
-    total_loss = torch.zeros((), device=device)
-    right = torch.zeros((), device=device)
+    total_loss, sums = torch.zeros((), device=device), task.sums(device)
     annealed = [module for module in model.modules() if isinstance(module, Annealed)]
-    norms = [
-        (layer, layer.momentum, int(layer.num_batches_tracked or 0))
-        for layer in model.modules()
-        if isinstance(layer, _BatchNorm) and layer.track_running_stats and layer.momentum is not None
-    ]
+    running = _RunningStatistics(model, steps)
+    precision = mixed_precision(device)
+
+    def gradients(x: torch.Tensor, targets: augmentation.Targets) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of the mean loss of a batch: added up over micro-batches. Returns the sum of losses and (b, k)."""
+        optimizer.zero_grad(set_to_none=True)
+        parts, lost, scores = portions.parts(len(x)), torch.zeros((), device=device), []
+        pieces = zip(*(t.tensor_split(parts) for t in (x, *(y for _, y in targets))), strict=True)
+        for inputs, *labels in pieces:
+            running.before_a_pass(parts)
+            with precision:
+                outputs = model(inputs)  # (b / parts, k)
+            scores.append(task.scores(outputs))
+            loss = torch.zeros((), device=device)
+            for (share, _), y in zip(targets, labels, strict=True):
+                losses, weights = task.losses(scores[-1], y, recipe.label_smoothing), task.weights(y)
+                loss = loss + share * (losses if weights is None else losses * weights).sum()
+            (loss / len(x)).backward()  # type: ignore[no-untyped-call]
+            lost, scores[-1] = lost + loss.detach(), scores[-1].detach()
+        return lost, torch.cat(scores)
 
     model.train()
     for step, index in enumerate(order.tensor_split(steps)):
@@ -286,48 +398,105 @@ def train_epoch(
             group["lr"] = recipe.lr * schedule.rate(trained)
         for module in annealed:
             module.set_progress(schedule.progress(trained))
-        # Running statistics forget their initial zeros at once, and follow within half an epoch: else short
-        # trainings are evaluated with statistics of networks they no longer are, and rank at random.
-        for layer, momentum, seen in norms:
-            layer.momentum = max(momentum, 1 / (seen + step + 1), min(1.0, 2 / steps))
         x = train.normalise(augmentation.augment(train.inputs[index], kinds, changes))  # (b, ...)
         if recipe.cutout:
             x = augmentation.cutout(x, recipe.cutout, changes)
         targets: augmentation.Targets = ((1.0, train.labels[index]),)  # (b,)
         if shares is not None:
             x, targets = augmentation.mixup(x, train.labels[index], float(shares[step]), changes)
-        with mixed_precision(device):
-            logits = model(x)  # (b, classes)
-        scores, loss = logits.float(), torch.zeros((), device=device)
-        for share, y in targets:
-            loss = loss + share * F.cross_entropy(scores, y, label_smoothing=recipe.label_smoothing)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        done: tuple[torch.Tensor, torch.Tensor] | None = None
+        try:
+            done = gradients(x, targets)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or not portions.halve(len(x)):
+                raise
+        if done is None:  # outside of the handler, whose traceback holds what is to be freed
+            optimizer.zero_grad(set_to_none=True)
+            free(device)
+            done = gradients(x, targets)
+        loss, scores = done
         if recipe.optimizer == "sgd":  # the size of the others' steps does not depend on that of the gradient
             torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
         # Summed on the device: reading them here would make a GPU wait at every step.
-        total_loss += loss.detach() * len(index)
+        total_loss += loss
         for share, y in targets:
-            right += share * (logits.argmax(1) == y).sum()
-    for layer, momentum, _ in norms:
-        layer.momentum = momentum
-    return _metrics(right, total_loss, len(order))
+            task.add(sums, scores, y, share)
+    running.restore()
+    return task.read(sums) | {"loss": float(total_loss) / len(order)}
 
 
 @torch.no_grad()
-def evaluate(model: torch.nn.Module, data: Examples) -> dict[str, float]:
-    """Accuracy, error (1 − accuracy) and mean cross-entropy of a network on all of some examples."""
-    device = data.inputs.device
-    total_loss = torch.zeros((), device=device)
-    right = torch.zeros((), dtype=torch.int64, device=device)
+def evaluate(model: torch.nn.Module, data: Examples, portions: Portions | None = None) -> dict[str, float]:
+    """The task's metrics and the mean loss, neither smoothed nor weighted, on all of some examples.
+
+    Args:
+        model: on the examples' device.
+        data: the examples.
+        portions: how many at a time; halved if memory runs out.
+    """
+    portions = Portions() if portions is None else portions
+    device, task = data.inputs.device, data.task
+    precision = mixed_precision(device)
+
+    def measured() -> dict[str, float]:
+        total_loss, sums = torch.zeros((), device=device), task.sums(device)
+        for x, y in zip(*(t.split(portions.evaluation) for t in (data.inputs, data.labels)), strict=True):
+            with precision:
+                outputs = model(data.normalise(x))  # (b, k)
+            scores = task.scores(outputs)
+            total_loss += task.losses(scores, y).sum()
+            task.add(sums, scores, y)
+        return task.read(sums) | {"loss": float(total_loss) / len(data)}
+
     model.eval()
-    for x, y in zip(*(torch.split(t, EVAL_BATCH) for t in (data.inputs, data.labels)), strict=True):
-        with mixed_precision(device):
-            logits = model(data.normalise(x))  # (b, classes)
-        total_loss += F.cross_entropy(logits.float(), y, reduction="sum")
-        right += (logits.argmax(1) == y).sum()
-    return _metrics(right, total_loss, len(data))
+    while True:
+        try:
+            return measured()
+        except (RuntimeError, MemoryError) as error:
+            fewer = min(portions.evaluation, len(data)) // 2
+            if not fewer or not is_out_of_memory(error):
+                raise
+        portions.evaluation = fewer
+        free(device)
+
+
+def free(device: torch.device) -> None:
+    """Give back the memory of what nothing refers to any more."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+class _RunningStatistics:
+    """The momenta of a network's batch normalisation over one epoch.
+
+    Running statistics forget their initial zeros at once, and follow within half an epoch: else short
+    trainings are evaluated with statistics of networks they no longer are, and rank at random.
+    """
+
+    def __init__(self, model: torch.nn.Module, steps: int) -> None:
+        self._steps, self._passes = steps, 0
+        self._layers = [
+            (layer, layer.momentum)
+            for layer in model.modules()
+            if isinstance(layer, _BatchNorm)
+            and layer.momentum is not None
+            and layer.num_batches_tracked is not None
+        ]
+        tracked = [layer.num_batches_tracked for layer, _ in self._layers]
+        self._seen: list[int] = torch.stack(tracked).tolist() if tracked else []  # one wait for the device
+
+    def before_a_pass(self, parts: int) -> None:
+        """Set the momenta for the next batch, or for the next of its parts."""
+        self._passes += 1
+        for (layer, momentum), seen in zip(self._layers, self._seen, strict=True):
+            layer.momentum = max(momentum, 1 / (seen + self._passes), min(1.0, 2 / (self._steps * parts)))
+
+    def restore(self) -> None:
+        """The momenta as they were."""
+        for layer, momentum in self._layers:
+            layer.momentum = momentum
 
 
 @contextlib.contextmanager
@@ -357,32 +526,3 @@ def mixed_precision(device: torch.device) -> torch.autocast:
 
 
 _CPU: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-
-
-def _metrics(right: torch.Tensor, total_loss: torch.Tensor, n: int) -> dict[str, float]:
-    accuracy = float(right) / n  # float32 counts exactly up to 16 million
-    return {"accuracy": accuracy, "error": 1 - accuracy, "loss": float(total_loss) / n}
-
-
-def _objectives(trial: Trial, metric: str | None) -> dict[str, str]:
-    """Which of our metrics the study wants under each of its names."""
-    names: Sequence[str] = trial.metric_names
-    if len(names) == 1:
-        default = "accuracy" if trial.directions[0] == "maximize" else "error"
-        told = {names[0]: metric or (names[0] if names[0] in METRICS else default)}
-    else:
-        unknown = [name for name in names if name not in METRICS]
-        if unknown:
-            raise ValueError(
-                f"metric_names={list(names)}: train_on knows no {', '.join(unknown)}. "
-                f"Use {', '.join(METRICS)}, or write your own objective."
-            )
-        told = {name: name for name in names}
-    for (name, what), direction in zip(told.items(), trial.directions, strict=True):
-        if METRICS[what] != direction:
-            instead = " or metric 'error'" if what == "accuracy" else ""
-            raise ValueError(
-                f"direction {direction!r} with metric {what!r} (reported as {name!r}): would search for the "
-                f"worst network. Create the study with direction={METRICS[what]!r}{instead}."
-            )
-    return told

@@ -1,5 +1,7 @@
 """Labelled images or vectors as train, val and test tensors, from anywhere; knows no training or networks.
 
+Labels are classes, or numbers to predict (regression).
+
 One function, :func:`load_data`, reads data sets by name, folders of images, tables, arrays, tensors
 and torch data sets. Splits are stratified, fixed by a seed, and the same on every machine.
 """
@@ -11,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fidelity.data._records import Data, Split, SplitPlan
+from fidelity.data._records import Data, Split, SplitPlan, Task
 from fidelity.data.named import NAMED, REGULARISATION
 from fidelity.data.tables import SUFFIXES, from_file
 
@@ -30,19 +32,21 @@ def load_data(
     val_fraction: float | None = None,
     test_fraction: float | None = None,
     image_size: int | None = None,
+    task: Task | None = None,
 ) -> Data:
-    """Load a classification data set of images or vectors and split it into train, val and test.
+    """Load a data set of images or vectors with their labels and split it into train, val and test.
 
     Args:
         source: one of
 
             - a name: images ``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``, ``cifar100``, vectors
-              ``digits-vectors``, ``wine``, ``breast-cancer``, or ``folder`` (images in one subfolder for
-              each class, below ``folder``);
+              ``digits-vectors``, ``wine``, ``breast-cancer``, for regression ``diabetes``, or ``folder``
+              (images in one subfolder for each class, below ``folder``);
             - the path of such a folder of images, or of a table: ``.csv`` with the label in the last
               column, ``.npz`` with ``X`` and ``y``;
             - a pair ``(X, y)`` of arrays or tensors: images (n, channels, height, width) or
-              (n, height, width), or vectors (n, features), and n labels, integers or strings;
+              (n, height, width), or vectors (n, features), and n labels: integers or strings for
+              classes, floats for numbers to predict;
             - a mapping with such pairs under ``train``, ``test`` and, if you like, ``val``;
             - a map-style torch data set of pairs (image or vector, label); read once, so random
               transforms are drawn once;
@@ -55,15 +59,17 @@ def load_data(
         test_fraction: part that becomes ``test``, default 0.2; only where no test split is given.
         image_size: side in pixels to which the images of a folder are resized; by default the size
             they have, or the median of their shorter sides (64 at most) where they differ.
+        task: ``"classification"`` or ``"regression"``; by default floats are for regression, all other
+            labels for classification. Few whole numbers stored as floats could be either: say which.
 
     Returns:
         The data with labels 0 ... k-1 in the sorted order of the labels found, whose originals are in
-        ``class_names``.
+        ``class_names``; in regression with the labels as they are.
 
     Raises:
-        ValueError: if it is missing, damaged, or no classification data set of images or vectors.
+        ValueError: if it is missing, damaged, or no data set of labelled images or vectors.
     """
-    plan = SplitPlan(seed, val_fraction, test_fraction)
+    plan = SplitPlan(seed, val_fraction, test_fraction, task)
     if isinstance(source, Data):
         return source
     if image_size is not None and source != "folder" and not isinstance(source, (str, Path)):

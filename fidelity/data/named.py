@@ -34,9 +34,8 @@ def _vectors(name: str, loader: str) -> Callable[..., Data]:
 
         _refuse_folder(name, folder)
         bunch = getattr(sklearn.datasets, loader)()
-        return assemble(
-            name, {"train": (bunch.data, bunch.target)}, plan, [str(n) for n in bunch.target_names]
-        )
+        class_names = [str(n) for n in getattr(bunch, "target_names", ())]  # none where numbers are predicted
+        return assemble(name, {"train": (bunch.data, bunch.target)}, plan, class_names)
 
     load.__doc__ = f"{name} as vectors of features, embedded in scikit-learn."
     return load
@@ -145,6 +144,7 @@ NAMED: dict[str, Callable[[Path | None, SplitPlan, bool], Data]] = {
     "digits-vectors": _vectors("digits-vectors", "load_digits"),
     "wine": _vectors("wine", "load_wine"),
     "breast-cancer": _vectors("breast-cancer", "load_breast_cancer"),
+    "diabetes": _vectors("diabetes", "load_diabetes"),
 }
 """Loaders by name: (folder or None, how to split, whether to download) -> data."""
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidelity.data._records import Data, Split, SplitPlan
-from fidelity.data.splits import stratified_split
+from fidelity.data.labels import as_labels, classes, numbers, task_of
+from fidelity.data.splits import strata, stratified_split
 
 Array = NDArray[Any]
 Pair = tuple[Any, Any]
@@ -70,7 +71,7 @@ def assemble(
     Args:
         name: of the data set, for messages and reports.
         parts: "train" and perhaps "val" and "test".
-        plan: seed and fractions.
+        plan: task, seed and fractions.
         class_names: of the labels in sorted order, where they have better names than the labels.
 
     Raises:
@@ -80,7 +81,7 @@ def assemble(
     inputs, found = {}, {}
     for part, (X, y) in parts.items():
         inputs[part] = check_inputs(X, f"{name}: {part} inputs")
-        found[part] = check_labels(y, len(inputs[part]), f"{name}: {part} labels")
+        found[part] = as_labels(_array(y), len(inputs[part]), f"{name}: {part} labels")
         if inputs[part].shape[1:] != inputs["train"].shape[1:]:
             raise ValueError(
                 f"{name}: {part} inputs have shape {inputs[part].shape[1:]}, train inputs "
@@ -88,17 +89,12 @@ def assemble(
             )
     if len({x.dtype for x in inputs.values()}) > 1:
         inputs = {part: x.astype(np.float32) for part, x in inputs.items()}
-    originals = np.unique(found["train"])
-    if len(originals) < 2:
-        raise ValueError(f"{name}: all labels are {originals[0]!s}. A classifier needs at least two classes.")
-    labels = {}
-    for part, y in found.items():
-        unknown = np.setdiff1d(y, originals)
-        if len(unknown):
-            raise ValueError(
-                f"{name}: {part} has the label(s) {unknown[:5].tolist()}, which train does not have."
-            )
-        labels[part] = np.searchsorted(originals, y).astype(np.int64)
+    task = plan.task or task_of(found["train"], f"{name}: train labels")
+    if task == "regression":
+        labels, class_names = numbers(found, name), ()
+    else:
+        labels, originals = classes(found, name)
+        class_names = class_names or [str(label) for label in originals]
 
     if "test" in parts and plan.test_fraction is not None:
         raise ValueError(f"test_fraction={plan.test_fraction}: {name} has its own test split. Leave it out.")
@@ -111,7 +107,7 @@ def assemble(
         fractions["test"] = plan.test_fraction or 0.2
     if fractions:
         X, y = inputs["train"], labels["train"]
-        chosen = stratified_split(y, list(fractions.values()), plan.seed)
+        chosen = stratified_split(strata(y), list(fractions.values()), plan.seed)
         for part, index in zip(("train", *fractions), chosen, strict=True):
             inputs[part], labels[part] = X[index], y[index]
 
@@ -121,8 +117,7 @@ def assemble(
         # Copies: the caller's arrays may change, or be read-only.
         return Split(torch.from_numpy(inputs[part].copy()), torch.from_numpy(labels[part].copy()))
 
-    names = tuple(str(label) for label in originals) if class_names is None else tuple(class_names)
-    return Data(name, split("train"), split("val"), split("test"), names, plan.seed)
+    return Data(name, split("train"), split("val"), split("test"), tuple(class_names), plan.seed, task)
 
 
 def check_inputs(X: Any, what: str) -> Array:
@@ -168,27 +163,6 @@ def _finite(x: Array, what: str) -> Array:
             f"{int(bad.argmax())}. Remove or repair them."
         )
     return x
-
-
-def check_labels(labels: Any, n: int, what: str) -> Array:
-    """Labels as one integer or string for each of n examples."""
-    y: Array = _array(labels)
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim != 1:
-        raise ValueError(
-            f"{what}: have shape {y.shape}, must be ({n},). Of one-hot rows give y.argmax(axis=1)."
-        )
-    if len(y) != n:
-        raise ValueError(f"{what}: there are {len(y)} for {n} inputs. Give one label for each.")
-    if y.dtype.kind == "O" and len(y) and all(isinstance(v, str) for v in y):
-        y = y.astype(str)
-    if y.dtype.kind not in "buiU":
-        raise ValueError(
-            f"{what}: have dtype {y.dtype}, must be integers or strings, one for each class. "
-            "If they are class numbers, give y.astype(int); regression is not supported."
-        )
-    return y
 
 
 def _array(value: Any) -> Array:

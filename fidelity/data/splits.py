@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
+
+
+def strata(labels: NDArray[Any]) -> NDArray[np.int64]:
+    """What parts and subsets are to have in the same proportions: classes, or the tenths of numbers.
+
+    Args:
+        labels: (n,) class numbers, or floats; with fewer than 100 of these the strata hold ten each.
+
+    Returns:
+        (n,) numbers from 0.
+    """
+    if labels.dtype.kind != "f":
+        return labels.astype(np.int64)
+    ranks = np.argsort(np.argsort(labels, kind="stable"), kind="stable")
+    tenths: Indices = ranks * min(10, max(1, len(labels) // 10)) // len(labels)
+    return tenths
 
 
 def stratified_split(labels: NDArray[np.int64], fractions: Sequence[float], seed: int) -> list[Indices]:

@@ -69,7 +69,7 @@ def _number(cell: str) -> float | None:
 
 
 def _labels(cells: list[str]) -> NDArray[Any]:
-    """Integers where all are, so that 10 comes after 9; floats, which are refused later; or texts."""
+    """Integers where all are, so that 10 comes after 9; floats, which are numbers to predict; or texts."""
     for kind in (int, float):
         try:
             return np.array([kind(cell) for cell in cells])

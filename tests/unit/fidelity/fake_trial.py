@@ -36,6 +36,29 @@ def network(channels: int = 1, classes: int = 3) -> nn.Module:
     )
 
 
+class Limited(nn.Sequential):
+    """A network that runs out of memory, at its end, with more examples at a time than it can take."""
+
+    def __init__(
+        self,
+        *layers: nn.Module,
+        training: int = 10**9,
+        evaluation: int = 10**9,
+        error: Exception | None = None,
+    ) -> None:
+        super().__init__(*layers)
+        self.most = {True: training, False: evaluation}
+        self.error = error or torch.OutOfMemoryError("CUDA out of memory (simulated)")
+        self.seen: dict[bool, list[int]] = {True: [], False: []}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen[self.training].append(len(x))
+        outputs: torch.Tensor = super().forward(x)
+        if len(x) > self.most[self.training]:
+            raise self.error
+        return outputs
+
+
 class FakeTrial:
     """Stands in for the study's handle, checkpoints in memory."""
 
@@ -56,6 +79,9 @@ class FakeTrial:
         self.user_attrs: dict[str, Any] = {}
         self._start = 0
         self.__dict__.update(changes)
+
+    def count(self) -> Any:
+        raise ValueError("count: this space has no such function.")
 
     def load_checkpoint(self) -> Any:
         if self.checkpoint is None:

@@ -181,7 +181,7 @@ def test_what_is_no_data_set_is_refused(source: Any, options: dict[str, Any], wo
 
 def test_all_names_are_listed() -> None:
     images = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100")
-    assert list(NAMES) == [*images, "digits-vectors", "wine", "breast-cancer", "folder"]
+    assert list(NAMES) == [*images, "digits-vectors", "wine", "breast-cancer", "diabetes", "folder"]
 
 
 def save_images(folder: Path, sizes: list[tuple[int, int]], mode: str = "RGB") -> None:
@@ -302,7 +302,13 @@ def bad(**changes: Any) -> tuple[Any, Any]:
         (bad(X=np.zeros((0, 8, 8))), "empty"),
         (bad(X=np.full((60, 8, 8), "x")), "must be numbers"),
         (bad(y=LABELS[:-1]), "59 for 60 inputs"),
-        (bad(y=LABELS + 0.5), "integers or strings"),
+        (
+            bad(y=LABELS * 1.0),
+            "whole numbers stored as float64, 3 different ones. Say whether they are classes",
+        ),
+        (bad(y=LABELS + 1j), "integers or strings, one for each class, or floats"),
+        (bad(y=np.where(np.arange(60) < 5, np.nan, LABELS + 0.5)), "5 of 60 train labels are NaN"),
+        (bad(y=np.arange(60)), "60 different labels of 60 examples.*task='regression'"),
         (bad(y=np.eye(3)[LABELS]), "argmax"),
         (bad(y=LABELS * 0), "all labels are 0"),
         (bad(y=np.where(np.arange(60) < 2, 9, LABELS)), r"class 3 has 2 example"),

@@ -42,7 +42,7 @@ def test_whole_numbers_are_labels_in_their_order(tmp_path: Path) -> None:
         ("1,?,a\n1,2,b\n", "line 1, column 2"),
         ("1,2,a\n1,b\n", "line 2: has 2 cells, must have 3"),
         ("1,nan,a\n" * 9 + "1,2,b\n" * 9, "9 of 18 contain NaN"),
-        ("1,2,0.5\n1,2,1.5\n", "regression is not supported"),
+        ("1,2,0.5\n1,2,1.5\n", "2 examples to learn numbers from, at least 10 are needed"),
     ],
 )
 def test_broken_csv_files_are_refused_by_line_and_column(tmp_path: Path, text: str, words: str) -> None:

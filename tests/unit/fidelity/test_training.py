@@ -5,16 +5,19 @@ from __future__ import annotations
 import itertools
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from fake_trial import CPU, FakeTrial, make_data, network, train_in_parts
+from fake_trial import CPU, FakeTrial, Limited, make_data, network, train_in_parts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from fidelity import latency
+from fidelity.data import load_data
 from fidelity.optimizers import OPTIMIZERS
 from fidelity.records import Fidelity
 from fidelity.training import Diverged, TrainOn, evaluate, resize, train_on
@@ -110,7 +113,8 @@ def test_the_study_gets_the_metric_it_asked_for(
     trial = FakeTrial(fidelity=Fidelity(epochs=2), metric_names=names, directions=directions)
     train_on(make_data(), metric)(trial)
     report = trial.reports[2]
-    assert {*names, "accuracy", "error", "loss", "train_loss", "parameters"} == report.keys()
+    ours = {"accuracy", "balanced_accuracy", "error", "loss", "train_loss", "parameters"}
+    assert {*names, *ours} == report.keys()
     assert report["error"] == pytest.approx(1 - report["accuracy"])
     assert report["parameters"] == sum(p.numel() for p in network().parameters())
     for name, what in expected.items():
@@ -127,7 +131,8 @@ def test_the_study_gets_the_metric_it_asked_for(
             "Create the study with direction='maximize' or metric 'error'",
         ),
         ("error", ("value",), ("maximize",), "direction='minimize'"),
-        (None, ("accuracy", "latency"), ("maximize", "minimize"), "knows no latency"),
+        (None, ("accuracy", "flops"), ("maximize", "minimize"), "knows no flops"),
+        ("r2", ("value",), ("maximize",), "knows no r2 for these data"),
         (None, ("accuracy", "loss"), ("maximize", "maximize"), "'loss'"),
     ],
 )
@@ -196,6 +201,66 @@ def test_a_constant_channel_stays_finite() -> None:
     trial = FakeTrial(build=lambda: network(2), fidelity=Fidelity(epochs=1))
     train_on((X, np.arange(60) % 3))(trial)
     assert 1 in trial.reports
+
+
+def test_sizes_are_those_of_the_full_network_at_every_fidelity(objective: TrainOn) -> None:
+    for width in (0.5, 1.0):
+        trial = FakeTrial(fidelity=Fidelity(epochs=1, width=width))
+        trial.count = lambda: SimpleNamespace(parameters=1234, macs=56789)  # type: ignore[method-assign]
+        objective(trial)
+        assert (trial.reports[1]["parameters"], trial.reports[1]["macs"]) == (1234.0, 56789.0)
+
+
+def test_macs_of_a_space_that_cannot_count_are_refused(objective: TrainOn) -> None:
+    trial = FakeTrial(metric_names=("accuracy", "macs"), directions=("maximize", "minimize"))
+    with pytest.raises(ValueError, match="no such function"):
+        objective(trial)
+
+
+def test_latency_is_measured_once_for_a_network(objective: TrainOn, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = iter([0.25, 0.5])
+    monkeypatch.setattr(latency, "measure", lambda model, shape, device: next(measured))
+    names = {"metric_names": ("accuracy", "latency"), "directions": ("maximize", "minimize")}
+    first = FakeTrial(fidelity=Fidelity(epochs=1, width=0.5), **names)
+    objective(first)
+    same = FakeTrial(fidelity=Fidelity(epochs=2, width=0.5), user_attrs=first.user_attrs, **names)
+    objective(same)
+    wider = FakeTrial(fidelity=Fidelity(epochs=1), user_attrs=same.user_attrs, **names)
+    objective(wider)
+    assert [t.reports[1]["latency"] for t in (first, same, wider)] == [0.25, 0.25, 0.5]
+    assert wider.user_attrs["latency"] == {"seconds": 0.5, "width": 1.0, "depth": 1.0, "device": "cpu"}
+
+
+# -- classes that are two, or unequal ------------------------------------------------------------------
+
+
+def two_classes(rare: int, n: int = 300) -> Any:
+    """Two overlapping classes of vectors, the second with some examples only."""
+    rng = np.random.default_rng(0)
+    y = (np.arange(n) < rare).astype(int)
+    return load_data((rng.normal(size=(n, 4)) + 1.2 * y[:, None] * [1, 1, 0, 0], np.array(["no", "yes"])[y]))
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_two_classes_with_one_logit_or_two(outputs: int, tmp_path: Path) -> None:
+    objective = train_on(two_classes(150))
+    params = {"lr": 0.05, "batch_size": 20, "label_smoothing": 0.1, "mixup": 0.2}
+    trial = train_in_parts(objective, tmp_path, {2}, params=params, build=lambda: nn.Linear(4, outputs))
+    assert trial.reports[4]["accuracy"] > 0.7
+    assert trial.reports[4]["balanced_accuracy"] == pytest.approx(trial.reports[4]["accuracy"], abs=0.05)
+
+
+def test_class_weights_find_the_rare_class() -> None:
+    reports = {}
+    for weights in (None, "balanced", [1, 9]):
+        trial = FakeTrial({"lr": 0.05, "batch_size": 20}, build=lambda: nn.Linear(4, 2))
+        train_on(two_classes(30), class_weights=weights)(trial)
+        reports[str(weights)] = trial.reports[4]
+    assert reports["None"]["balanced_accuracy"] < 0.65
+    for weights in ("balanced", "[1, 9]"):
+        assert reports[weights]["balanced_accuracy"] > reports["None"]["balanced_accuracy"] + 0.05
+        # Evaluation is not weighted: what is rare is found at the cost of errors among the rest.
+        assert reports[weights]["loss"] > reports["None"]["loss"]
 
 
 # -- test is touched once ----------------------------------------------------------------------------
@@ -376,6 +441,90 @@ def test_a_run_that_diverges_says_so() -> None:
     with pytest.raises(Diverged, match="epoch 1: the loss is nan"):
         train_on(make_data())(trial)
     assert not trial.reports
+
+
+def test_a_run_that_is_far_worse_than_guessing_ends(objective: TrainOn) -> None:
+    class Sure(nn.Module):
+        """Sure of the wrong classes, by finite numbers."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(64, 3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 3 * (x.flatten(1).cumsum(1) @ self.weight * torch.tensor([1.0, -1, 2]))
+
+    trial = FakeTrial({"lr": 1e-6}, build=Sure)
+    with pytest.raises(Diverged, match=r"epoch 2: the loss is \d.* times that of a network that has learned"):
+        objective(trial)
+    assert list(trial.reports) == [1]
+
+
+# -- memory ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error", [None, MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_out_of_memory_goes_on_in_two_micro_batches(
+    objective: TrainOn, tmp_path: Path, error: Exception | None
+) -> None:
+    built: list[Limited] = []
+
+    def build() -> nn.Module:
+        built.append(Limited(network(), training=20, error=error))
+        return built[-1]
+
+    params = {"batch_size": 30, "mixup": 0.4, "label_smoothing": 0.1}
+    trial = train_in_parts(objective, tmp_path, {1, 3}, params=params, build=build)
+    assert trial.user_attrs["micro_batches"] == 2
+    whole, _, *later = built
+    assert whole.seen[True] == [30] + [15] * 24  # 4 epochs of 3 batches
+    assert [max(model.seen[True]) for model in later] == [15, 15]  # it need not fail again
+
+
+def test_micro_batches_add_up_to_the_same_gradients(objective: TrainOn) -> None:
+    def build() -> nn.Module:
+        return Limited(nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 3), training=most)
+
+    ends = []
+    for most in (31, 29):  # 90 examples in batches of 30; two parts of 15
+        trial = FakeTrial({"batch_size": 30, "optimizer": "sgd", "lr": 0.05}, build=build)
+        objective(trial)
+        assert trial.checkpoint is not None
+        assert trial.checkpoint[1]["micro_batches"] == (1 if most > 30 else 2)
+        ends.append(trial.checkpoint[1]["model"])
+    for name, values in ends[0].items():
+        assert torch.allclose(values, ends[1][name], atol=1e-5)
+
+
+@pytest.mark.parametrize(("most", "batch_size"), [(14, 30), (1, 3)])
+def test_what_does_not_fit_in_two_parts_either_is_raised(
+    objective: TrainOn, most: int, batch_size: int
+) -> None:
+    trial = FakeTrial({"batch_size": batch_size}, build=lambda: Limited(network(), training=most))
+    with pytest.raises(torch.OutOfMemoryError):
+        objective(trial)
+    assert not trial.reports
+
+
+def test_other_errors_of_a_step_are_not_tried_again(objective: TrainOn) -> None:
+    built = Limited(network(), training=5, error=RuntimeError("shapes differ"))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        objective(FakeTrial(build=lambda: built))
+    assert len(built.seen[True]) == 1
+
+
+def test_evaluation_goes_on_in_smaller_batches(objective: TrainOn) -> None:
+    plain, limited = FakeTrial(), FakeTrial(build=lambda: Limited(network(), evaluation=10))
+    objective(plain)
+    objective(limited)
+    assert limited.reports.keys() == plain.reports.keys()
+    for epoch, report in plain.reports.items():
+        assert limited.reports[epoch] == pytest.approx(report, rel=1e-5)
+    assert "micro_batches" not in limited.user_attrs
+    with pytest.raises(torch.OutOfMemoryError):
+        objective(FakeTrial(build=lambda: Limited(network(), evaluation=0)))
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,11 @@ class Segment:
     time_limit: float | None = None
     """Seconds after which the segment fails, None for no limit."""
 
+    @property
+    def time_up(self) -> str:
+        """The reason of a trial that took longer."""
+        return f"TimeoutError: not done after trial_timeout={self.time_limit:g} seconds"
+
 
 @dataclass(frozen=True, slots=True)
 class Collected:

@@ -310,7 +310,7 @@ class Trial:
 
     def expire(self) -> None:
         """Let the segment fail because its time is up; no further epoch begins."""
-        self._fault = f"TimeoutError: not done after trial_timeout={self._segment.time_limit:g} seconds"
+        self._fault = self._segment.time_up
 
     def flush(self) -> CheckpointRecord | None:
         """Write the newest state that counts, unless it is on disk; returns what is on disk after that."""

@@ -6,7 +6,8 @@ import multiprocessing
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bonas.executors.here import Callback, call, interruptible, leases_renewed, run_here
+from bonas.executors.calling import call
+from bonas.executors.here import Callback, interruptible, leases_renewed, run_here
 
 if TYPE_CHECKING:
     from bonas.study import Study

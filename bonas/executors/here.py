@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bonas.endings import is_bug
 from bonas.errors import MissingFunctionError, StaleTrialError
+from bonas.executors.calling import call_in_time
 from bonas.frozen import FrozenTrial
 from bonas.trial import Trial
 from fidelity.records import TrialState
@@ -47,7 +48,7 @@ def run_here(
         interruption.running[trial.number] = trial
         if interruption.requested:
             trial.interrupt()
-        value, error = call(objective, trial)
+        value, error = call_in_time(objective, trial)
         try:
             told = study.tell(trial, value, error)
         except StaleTrialError as stale:
@@ -61,16 +62,7 @@ def run_here(
         after_tell(study, told, error, callbacks)
         if isinstance(error, BaseException) and not isinstance(error, Exception):
             raise error
-
-
-def call(objective: Callable[[Trial], Any], trial: Trial) -> tuple[Any, BaseException | None]:
-    """What the objective returned, and what it raised."""
-    try:
-        return objective(trial), None
-    except Exception as error:
-        return None, error
-    except BaseException as error:  # Ctrl-C or an exit: the trial is paused first, then it goes its way
-        return None, error
+        del value, error  # its traceback would keep the network while the next one is trained
 
 
 def stopping(study: Study) -> bool:

@@ -223,7 +223,7 @@ class Feasibility:
             "batch_size": self._latency.batch_size,
             "network": network,
         }
-        return Verdict(reason, {"latency": figure}, noted | {"latency": seconds})
+        return Verdict(reason, {"latency": figure}, noted | {"measured_latency": seconds})
 
     def _recalled(self, network: str, device: str, trials: Iterable[TrialRecord]) -> float | None:
         for trial in trials:

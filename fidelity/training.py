@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fidelity import augmentation, latency
+from fidelity import augmentation, latency, memory
 from fidelity.data import Data, Split, load_data
 from fidelity.data.splits import nested_order, strata
 from fidelity.examples import Examples, resize, statistics
@@ -180,6 +180,9 @@ class TrainOn:
             self._check_for_vectors(recipe, resolution)
         train = self.prepare("train+val" if trial.retraining else "train", resolution, device)
         chosen = self._subset(1.0 if trial.retraining else trial.fidelity.subset, len(train))
+        if not trial.retraining:
+            self.prepare("val", resolution, device)  # before it is measured what the training takes
+        peak = memory.Peak(device)
 
         with seeded(device, trial.seed, 0):
             model = trial.build()
@@ -195,8 +198,11 @@ class TrainOn:
             portions.micro_batches = state.get("micro_batches", 1)
 
         for epoch in trial.epochs():
+            peak.begin()
             with seeded(device, trial.seed, epoch):
                 trained = train_epoch(model, optimizer, train, chosen, recipe, schedule, epoch, portions)
+            if (taken := peak.end()) is not None:
+                trial.set_user_attr("peak_memory", taken)
             if not trial.retraining:
                 metrics = evaluate(model, self.prepare("val", resolution, device), portions)
             elif epoch == trial.horizon:

@@ -120,7 +120,8 @@ def _bare(method: str, seed: int) -> Any:
     from fidelity.axes import Axes
     from fidelity.records import Curve, Observation, StudyView, TrialRecord, TrialState
 
-    sampler, axes, names = samplers.get(method), Axes(), ("accuracy", "size")
+    sampler = samplers.get(method.removesuffix("Sampler").lower())
+    axes, names = Axes(), ("accuracy", "size")
 
     def search() -> Iterator[dict[str, Any]]:
         records: list[TrialRecord] = []

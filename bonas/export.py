@@ -57,7 +57,7 @@ _PREPARE = '''
 INPUT_SHAPE = {input_shape}
 MEAN = {mean}
 STD = {std}
-CLASSES = {classes}
+{outputs}
 
 
 def prepare(inputs):
@@ -70,17 +70,28 @@ def prepare(inputs):
 
 @torch.no_grad()
 def predict(network, inputs):
-    """The most probable class of each input, as an index into CLASSES, and its probability."""
+    """{predicted}."""
     inputs = torch.as_tensor(inputs, device=next(network.parameters()).device)
-    return network(prepare(inputs)).softmax(dim=1).max(dim=1)[::-1]
+    return {prediction}
 
 
 if __name__ == "__main__":
     network = load()
-    index, probability = predict(network, torch.zeros(1, *INPUT_SHAPE))
+    predicted = predict(network, torch.zeros(1, *INPUT_SHAPE))
     parameters = sum(p.numel() for p in network.parameters())
-    print(f"{{parameters}} parameters loaded; an input of zeros is {{CLASSES[int(index)]}} to it")
+    print(f"{{parameters}} parameters loaded; an input of zeros is {{{said}}} to it")
 '''
+
+_CLASSES = {
+    "predicted": "The most probable class of each input, as an index into CLASSES, and its probability",
+    "prediction": "network(prepare(inputs)).softmax(dim=1).max(dim=1)[::-1]",
+    "said": "CLASSES[int(predicted[0])]",
+}
+_NUMBERS = {
+    "predicted": "The number predicted for each input, in the unit of the training data",
+    "prediction": "network(prepare(inputs)).reshape(-1) * LABEL_STD + LABEL_MEAN",
+    "said": "float(predicted)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +122,9 @@ def export(
         state_dict: its weights.
         configuration: what is worth knowing about it, JSON-ready; goes to ``configuration.json``.
         preparation: how data become inputs: ``input_shape`` (c, h, w) or (features,), ``mean`` and ``std``
-            (one number a channel or feature, in the scale of the data) and ``classes`` (names). With it
-            ``network.py`` also offers ``prepare`` and ``predict``.
+            (one number a channel or feature, in the scale of the data) and ``classes`` (names), or, for a
+            number to predict, ``labels`` (its ``mean`` and ``std``, which the network's outputs lack). With
+            it ``network.py`` also offers ``prepare`` and ``predict``.
 
     Raises:
         ValueError: if ``folder`` is a file, or the weights are not tensors.
@@ -131,13 +143,18 @@ def export(
     weights = save(plain)
     text = source.rstrip("\n") + "\n" + _LOADER
     if preparation is not None:
-        shape = tuple(preparation["input_shape"])
+        shape, labels = tuple(preparation["input_shape"]), preparation.get("labels")
+        if labels is None:
+            outputs = f"CLASSES = {[str(name) for name in preparation['classes']]}"
+        else:
+            outputs = f"LABEL_MEAN = {float(labels['mean'])}\nLABEL_STD = {float(labels['std'])}"
         text += _PREPARE.format(
             input_shape=shape,
             inputs="Images of shape (n, c, h, w)" if len(shape) == 3 else "Vectors of shape (n, features)",
             mean=[float(v) for v in preparation["mean"]],
             std=[float(v) for v in preparation["std"]],
-            classes=[str(name) for name in preparation["classes"]],
+            outputs=outputs,
+            **(_CLASSES if labels is None else _NUMBERS),
         )
     stored = dict(configuration) | {"weights_sha256": hashlib.sha256(weights).hexdigest()}
     written = Exported(

@@ -45,9 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_device(arguments.device)
     if arguments.retrain:
         chosen = winner.retrain(study, objective, chosen.trial, arguments.retrain_epochs)
-        accuracy = chosen.test_accuracy
-        assert accuracy is not None
-        print(f"Test accuracy {100 * accuracy:.2f} % after {format_seconds(chosen.seconds)}")
+        name, figure = winner.score(chosen.test)
+        print(f"Test {name} {figure} after {format_seconds(chosen.seconds)}")
     if arguments.export is not None:
         print(f"Result   {winner.said(winner.export(study, chosen, objective, arguments.export))}")
     return 0

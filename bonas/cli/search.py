@@ -198,6 +198,8 @@ def _space(settings: Settings, data: Data, arguments: argparse.Namespace) -> Spa
     fixed = arguments.fix or ()
     values: dict[str, Any] = {}
     known_for_data = REGULARISATION.get(settings.data, {})
+    if data.task == "regression":
+        known_for_data = {"label_smoothing": 0.0}  # is of classes
     values.update((name, value) for name, value in known_for_data.items() if name in space.names)
     given = [_fixed_value(space, word) for word in fixed]
     if len(dict(given)) < len(given):
@@ -287,6 +289,7 @@ def _open(
     import bonas
     from bonas import samplers
     from fidelity.schedulers import FullFidelity, SuccessiveHalving
+    from fidelity.tasks import task_of, told
 
     sampler = None if arguments.sampler is None else samplers.get(SAMPLERS[arguments.sampler])
     match arguments.scheduler:
@@ -299,7 +302,9 @@ def _open(
     if not folder.exists:
         axes = axes or parse_axes(DEFAULT_AXES)
         space = _space(settings, data, arguments)  # a wrong --fix leaves no folder behind
-        objectives = parse_objectives(arguments.objectives or "accuracy")
+        task = task_of(data)
+        objectives = parse_objectives(arguments.objectives or task.default["maximize"])
+        told(list(objectives), list(objectives.values()), None, task)  # what the data have not is refused
         folder.write(settings)
         study: Study = bonas.create_study(
             space=space,
@@ -373,7 +378,8 @@ def _describe(data: Data) -> str:
         inputs = f"images of {h}×{w} pixels, {c} channel{'s' * (c > 1)}"
     else:
         inputs = f"vectors of {data.input_shape[0]} features"
-    return f"Data     {data.name}: {inputs}, {data.n_classes} classes; {counts}"
+    labels = f"{data.n_classes} classes" if data.task == "classification" else "a number to predict"
+    return f"Data     {data.name}: {inputs}, {labels}; {counts}"
 
 
 def _opening(study: Study, folder: StudyFolder, going_on: bool) -> str:
@@ -407,7 +413,7 @@ def _note_seconds(study: Study, seconds: float) -> float:
     return total
 
 
-def _baseline(objective: TrainOn, seconds: float) -> tuple[str, float, int, str]:
+def _baseline(objective: TrainOn, seconds: float) -> tuple[str, Mapping[str, float], int, str]:
     """The hand-written network after as many seconds, as a row of the comparison."""
     import torch
 
@@ -419,7 +425,7 @@ def _baseline(objective: TrainOn, seconds: float) -> tuple[str, float, int, str]
     made = train_baseline(objective.data, seconds, device=device)
     how = f"{format_seconds(made.seconds)}, {made.epochs} epochs"
     layers = "three convolutions" if len(objective.data.input_shape) == 3 else "two hidden layers"
-    return f"{layers} written by hand", made.test_accuracy, made.parameters, how
+    return f"{layers} written by hand", made.test, made.parameters, how
 
 
 def _share_no_more(study: Study, objective: TrainOn, params: dict[str, Any]) -> None:
@@ -452,11 +458,10 @@ def _afterwards(
             _share_no_more(study, objective, chosen.trial.params)
         chosen = winner.retrain(study, objective, chosen.trial, arguments.retrain_epochs)
         took = f"search {format_seconds(seconds)} + retrain {format_seconds(chosen.seconds)}"
-        assert chosen.test_accuracy is not None
-        rows = [
+        rows: list[tuple[str, Mapping[str, float], int, str]] = [
             (
                 f"found by the search (trial {chosen.trial.number})",
-                chosen.test_accuracy,
+                chosen.test,
                 winner.parameters(study, chosen.trial),
                 took,
             )

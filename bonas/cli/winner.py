@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,11 @@ class Winner:
     """What retraining took."""
 
     @property
-    def test_accuracy(self) -> float | None:
-        """On the test data, which only a retrain touches."""
-        return self.trial.user_attrs.get("test_accuracy") if self.retrained else None
+    def test(self) -> dict[str, float]:
+        """The metrics of the test data, which only a retrain touches; empty without one."""
+        if not self.retrained:
+            return {}
+        return {n.removeprefix("test_"): v for n, v in self.trial.user_attrs.items() if n.startswith("test_")}
 
 
 def find(study: Study, number: int | None = None) -> Winner:
@@ -88,6 +91,7 @@ def export(study: Study, winner: Winner, objective: TrainOn, folder: str) -> Exp
     import bonas
     from bonas.export import export as write
     from bonas.leaderboard import last_observation
+    from fidelity.tasks import Regression
 
     trial, data = winner.trial, objective.data
     last = last_observation(trial)
@@ -108,20 +112,30 @@ def export(study: Study, winner: Winner, objective: TrainOn, folder: str) -> Exp
         "normalisation": normalisation,
         "trained_on": "train and val" if winner.retrained else "train",
         "epochs": last.epoch,
-        "test_accuracy": winner.test_accuracy,
+        "test_accuracy": winner.test.get("accuracy"),
+        "test": winner.test or None,
         "validation": None if winner.retrained else dict(last.values),
     }
     preparation = normalisation | {"input_shape": data.input_shape, "classes": data.class_names}
+    if isinstance(objective.task, Regression):
+        preparation["labels"] = {"mean": objective.task.mean, "std": objective.task.std}
     source = study.space.source(trial.params, width=at.width, depth=at.depth)
     return write(folder, source, trial.load_model().state_dict(), configuration, preparation)
 
 
-def comparison(rows: list[tuple[str, float, int, str]]) -> list[str]:
-    """Test accuracies side by side: name, accuracy, parameters and how it was trained, one line each."""
+def score(test: Mapping[str, float]) -> tuple[str, str]:
+    """What the test data say of a network in one figure: its name, and the figure as one reads it."""
+    if "accuracy" in test:
+        return "accuracy", f"{100 * test['accuracy']:.2f} %"
+    return "R²", f"{test['r2']:.4f}"
+
+
+def comparison(rows: list[tuple[str, Mapping[str, float], int, str]]) -> list[str]:
+    """Test figures side by side: name, figure, parameters and how it was trained, one line each."""
     width = max(len(name) for name, *_ in rows)
-    lines = [f"{'':{width}}  test accuracy  parameters"]
-    for name, accuracy, parameters, how in rows:
-        lines.append(f"{name:{width}}  {100 * accuracy:11.2f} %  {parameters:10,}  {how}")
+    lines = [f"{'':{width}}  {'test ' + score(rows[0][1])[0]:>13}  parameters"]
+    for name, test, parameters, how in rows:
+        lines.append(f"{name:{width}}  {score(test)[1]:>13}  {parameters:10,}  {how}")
     return lines
 
 

@@ -90,6 +90,19 @@ def test_vectors_are_prepared_feature_by_feature(tmp_path: Path) -> None:
     assert run(tmp_path, code).splitlines() == ["[[0.0, 1.0], [2.0, 0.0]]", "[1, 0]"]
 
 
+def test_numbers_are_predicted_in_their_own_unit(tmp_path: Path) -> None:
+    source = SOURCE.replace("BatchNorm2d(1)", "Identity()").replace(
+        "Linear(16, 3)", "Linear(2, 1, bias=False)"
+    )
+    preparation = {"input_shape": (2,), "mean": [1.0, 100.0], "std": [2.0, 50.0]}
+    preparation |= {"labels": {"mean": 1000.0, "std": 10.0}, "classes": ()}
+    written = export(tmp_path, source, {"head.weight": torch.tensor([[1.0, 2.0]])}, {}, preparation)
+    code = "import network; n = network.load(); print(network.predict(n, [[1, 150], [5, 100]]).tolist())"
+    assert run(tmp_path, code).splitlines() == ["[1020.0, 1020.0]"]
+    done = subprocess.run([sys.executable, "-I", written.source], capture_output=True, text=True, check=False)
+    assert "2 parameters loaded; an input of zeros is 955.0 to it" in done.stdout, done.stderr
+
+
 def test_the_file_runs_by_itself(tmp_path: Path) -> None:
     written = export(tmp_path, SOURCE, trained(), {}, PREPARATION)
     done = subprocess.run([sys.executable, "-I", written.source], capture_output=True, text=True, check=False)

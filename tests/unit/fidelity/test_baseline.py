@@ -36,3 +36,9 @@ def test_no_time_is_refused() -> None:
         train_baseline(load_data("digits"), seconds=0)
     with pytest.raises(ValueError, match="max_epochs=0"):
         train_baseline(load_data("digits"), seconds=1, max_epochs=0)
+
+
+def test_it_predicts_numbers() -> None:
+    result = train_baseline(load_data("diabetes"), seconds=100, max_epochs=10)
+    assert result.test["r2"] > 0.2
+    assert "accuracy" not in result.test

@@ -152,13 +152,20 @@ class SuccessiveHalving:
                 t for t in members if level[t.number] == k and t.state == TrialState.PAUSED and t.values
             ]
             if promoted < quota and waiting:
-                best = view.ranked(waiting)[0]
+                best = view.ranked(waiting, rungs[k], self._gone_on(view, rungs[k], rungs[above:]))[0]
                 if view.fits(rungs[above], best):
                     figures = {"rung": above, "of": len(rungs), "waiting": len(waiting), "quota": quota}
                     return Resume(best, rungs[above], figures)
         if any(t.state == TrialState.RUNNING for t in members):
             return Wait()
         return None
+
+    @staticmethod
+    def _gone_on(view: StudyView, rung: Fidelity, above: Sequence[Fidelity]) -> list[TrialRecord]:
+        """What any bracket promoted from a rung: of several metrics, each would else promote the same."""
+        if len(view.metric_names) == 1:
+            return []
+        return [t for t in view.trials if t.fidelity in above and t.values_at(rung)]
 
     def _kept(self, bracket: _Bracket, size: int, rungs: int, rung: int) -> int:
         """How many of ``size`` trials reach a rung."""

@@ -47,8 +47,8 @@ class Row:
         return self.predicted / self.measured - 1
 
 
-def networks() -> Iterator[tuple[str, spaces.Space, dict[str, Any]]]:
-    """Name, space and configuration: defaults and prior draws, at the batch sizes of the training."""
+def networks() -> Iterator[tuple[str, spaces.Space, dict[str, Any], int]]:
+    """Name, space, configuration and batch size: defaults and prior draws."""
     made = {
         "chain, 28×28": spaces.chain((1, 28, 28), 10),
         "chain, 32×32": spaces.chain((3, 32, 32), 10),
@@ -63,11 +63,12 @@ def networks() -> Iterator[tuple[str, spaces.Space, dict[str, Any]]]:
         space = space.with_hyperparameters()
         for params in (space.default, *space.sample(7, generator)):
             for batch_size in (64, 512):
-                yield name, space, params | {"batch_size": batch_size, "mixup": 0.0, "cutout": 0.0}
+                yield name, space, params, batch_size
 
 
-def measure(space: spaces.Space, params: dict[str, Any], device: torch.device) -> Row:
-    recipe = Recipe.of(params | {"augmentation": "none"})
+def measure(space: spaces.Space, params: dict[str, Any], batch_size: int, device: torch.device) -> Row:
+    training = params | {"batch_size": batch_size, "augmentation": "none", "mixup": 0.0, "cutout": 0.0}
+    recipe = Recipe.of(training)
     n = STEPS * recipe.batch_size
     shape = space.input_shape
     assert shape is not None
@@ -88,7 +89,7 @@ def measure(space: spaces.Space, params: dict[str, Any], device: torch.device) -
     measured = peak.end()
     assert measured is not None
     mixed = memory.uses_mixed_precision()
-    predicted = memory.predicted(space.footprint(params, mixed=mixed), params, mixed)
+    predicted = memory.predicted(space.footprint(params, mixed=mixed), training, mixed)
     return Row("", recipe.batch_size, recipe.optimizer, predicted, measured)
 
 
@@ -103,8 +104,8 @@ def main() -> int:
         warm.to(device)(torch.randn(8, 8, 8, 8, device=device)).sum().backward()
     warm.zero_grad(set_to_none=True)
     rows = []
-    for name, space, params in networks():
-        row = measure(space, params, device)
+    for name, space, params, batch_size in networks():
+        row = measure(space, params, batch_size, device)
         rows.append(Row(name, row.batch_size, row.optimizer, row.predicted, row.measured))
         print(f"{name:24} {row.batch_size:4} {row.optimizer:6} {row.predicted / 2**20:9.1f} MiB predicted, "
               f"{row.measured / 2**20:9.1f} measured, {row.error:+.1%}", flush=True)  # fmt: skip

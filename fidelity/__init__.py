@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fidelity.axes import Axes
+    from fidelity.calibration import Calibration, calibrate
     from fidelity.data import Data, load_data
     from fidelity.records import Curve, Fidelity, Observation, StudyView, TrialRecord, TrialState
     from fidelity.schedulers import (
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Axes": "fidelity.axes",
+    "Calibration": "fidelity.calibration",
+    "calibrate": "fidelity.calibration",
     "Data": "fidelity.data",
     "load_data": "fidelity.data",
     "train_on": "fidelity.training",
@@ -52,6 +55,7 @@ _HOME = {
 __all__ = [
     "Action",
     "Axes",
+    "Calibration",
     "Curve",
     "Data",
     "Done",
@@ -67,6 +71,7 @@ __all__ = [
     "TrialRecord",
     "TrialState",
     "Wait",
+    "calibrate",
     "load_data",
     "train_on",
 ]

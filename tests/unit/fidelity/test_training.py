@@ -21,6 +21,7 @@ from fidelity.data import load_data
 from fidelity.optimizers import OPTIMIZERS
 from fidelity.records import Fidelity
 from fidelity.training import Diverged, TrainOn, evaluate, resize, train_on
+from spaces.operations import DropPath
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +47,27 @@ def objective() -> TrainOn:
     ),
     stops=st.sets(st.integers(1, 3)),
     subset=st.sampled_from([0.3, 1.0]),
+    drop_path=st.sampled_from([0.0, 0.4]),
+    memory=st.sampled_from([5, 14, 10**9]),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_resumed_is_bit_identical_to_uninterrupted(
-    params: dict[str, Any], stops: set[int], subset: float, objective: TrainOn, tmp_path_factory: Any
+    params: dict[str, Any],
+    stops: set[int],
+    subset: float,
+    drop_path: float,
+    memory: int,
+    objective: TrainOn,
+    tmp_path_factory: Any,
 ) -> None:
+    def build() -> nn.Module:
+        # What fits in no case would be raised: half a batch always does.
+        half = -(-min(params["batch_size"], round(90 * subset)) // 2)
+        return Limited(DropPath(drop_path), network(), training=max(memory, half))
+
     folder = tmp_path_factory.mktemp("c")
-    train_in_parts(objective, folder, stops, params=params, fidelity=Fidelity(epochs=4, subset=subset))
+    fidelity = Fidelity(epochs=4, subset=subset)
+    train_in_parts(objective, folder, stops, params=params, fidelity=fidelity, build=build)
 
 
 def deep_network() -> nn.Module:
@@ -365,8 +380,6 @@ def test_modules_are_told_how_far_the_training_is(objective: TrainOn) -> None:
 
 
 def test_drop_path_grows_and_resumes_bit_identically(objective: TrainOn, tmp_path: Path) -> None:
-    from spaces.operations import DropPath
-
     built: list[nn.Sequential] = []
 
     def build() -> nn.Module:

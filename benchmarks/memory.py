@@ -23,10 +23,10 @@ import torch
 from bonas import spaces
 from fidelity import memory
 from fidelity.examples import Examples
+from fidelity.loop import seeded, train_epoch
 from fidelity.optimizers import Recipe, make_optimizer
 from fidelity.schedules import Schedule
 from fidelity.tasks import Classification
-from fidelity.training import seeded, train_epoch
 
 RESULTS = Path(__file__).parent / "results" / "memory.md"
 SMALL = 64 * 2**20

@@ -42,9 +42,10 @@ from _images import fashion_mnist
 
 from bonas import spaces
 from fidelity.examples import Examples
+from fidelity.loop import evaluate, seeded, train_epoch
 from fidelity.optimizers import Optimizer, Recipe, make_optimizer
 from fidelity.schedules import WARMUP, Schedule
-from fidelity.training import TrainOn, evaluate, seeded, train_epoch
+from fidelity.training import TrainOn
 
 RESULTS = Path(__file__).parent / "results" / "schedules.jsonl"
 RUNGS = (1, 3, 9)  # epochs; the last is the horizon

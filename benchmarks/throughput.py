@@ -34,9 +34,10 @@ import bonas
 from bonas import spaces
 from fidelity.axes import Axes
 from fidelity.data import Data, load_data
+from fidelity.loop import evaluate, seeded, train_epoch
 from fidelity.optimizers import Recipe, make_optimizer
 from fidelity.schedules import Schedule
-from fidelity.training import TrainOn, evaluate, seeded, train_epoch
+from fidelity.training import TrainOn
 
 RESULTS = Path(__file__).parent / "results"
 AIRBENCH = """For comparison, as published: airbench on CIFAR-10, 94 % in 3.29 s, 95 % in 10.4 s, 96 % in

@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from fidelity.data import Data
+from fidelity.loop import seeded, train_epoch
 from fidelity.optimizers import Recipe, make_optimizer
 from fidelity.schedules import Schedule
-from fidelity.training import TrainOn, seeded, train_epoch
+from fidelity.training import TrainOn
 
 FILTERS = (32, 64, 128)
 UNITS = (128, 128)

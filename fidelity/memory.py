@@ -64,7 +64,7 @@ def uses_mixed_precision() -> bool:
     """Whether trainings on this machine compute in bfloat16 where it pays."""
     import torch
 
-    from fidelity.training import mixed_precision
+    from fidelity.loop import mixed_precision
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with mixed_precision(device):

@@ -98,9 +98,9 @@ def measure(
     """
     import torch
 
+    from fidelity.loop import seeded, train_epoch
     from fidelity.optimizers import Recipe, make_optimizer
     from fidelity.schedules import Schedule
-    from fidelity.training import seeded, train_epoch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     recipe = Recipe.of(dict(params))

@@ -18,9 +18,11 @@ from torch import nn
 
 from fidelity import latency
 from fidelity.data import load_data
+from fidelity.examples import resize
+from fidelity.loop import evaluate
 from fidelity.optimizers import OPTIMIZERS
 from fidelity.records import Fidelity
-from fidelity.training import Diverged, TrainOn, evaluate, resize, train_on
+from fidelity.training import Diverged, TrainOn, train_on
 from spaces.operations import DropPath
 
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import bonas
-from bonas.executors.here import Interruption, call, interruptible
+from bonas.executors.calling import call
+from bonas.executors.here import Interruption, interruptible
 from bonas.executors.pool import _plain, _portable
 
 

@@ -58,11 +58,16 @@ class Room:
     # -- what a worker does --------------------------------------------------------------------------
 
     @contextmanager
-    def reserved(self, nbytes: int) -> Iterator[None]:
+    def reserved(self, nbytes: int, own: str = "") -> Iterator[None]:
         """Room for one more file; within the block the file must appear, at its full size.
 
-        There is made room for twice as much if possible: a trial's next checkpoint is written before this one
-        is removed, and what is dropped must not depend on how often a segment happens to write.
+        If possible there is made room for another one of that size, unless the trial has an earlier file: the
+        next one is written before this one is removed, and what is dropped must not depend on how often a
+        segment happens to write.
+
+        Args:
+            nbytes: of the file.
+            own: name of the folder it will lie in.
 
         Raises:
             NoRoomError: if it does not fit, whatever is dropped; then nothing is.
@@ -71,13 +76,13 @@ class Room:
             yield
             return
         with self.locked():
-            self._make_room(_blocks(nbytes), self.max_bytes)
+            self._make_room(_blocks(nbytes), own, self.max_bytes)
             yield
 
-    def _make_room(self, needed: int, limit: int) -> None:
+    def _make_room(self, needed: int, own: str, limit: int) -> None:
         sizes = self._sizes()
-        used = sum(sizes.values())
-        if used + 2 * needed <= limit:
+        used, spare = sum(sizes.values()), max(0, needed - sizes.get(own, 0))
+        if used + needed + spare <= limit:
             return
         book = self.book()
         going = {n: sizes.get(trial_folder(self._folder, n).name, 0) for n in book.order}
@@ -86,7 +91,7 @@ class Room:
             raise NoRoomError(
                 f"its {needed:,} bytes do not fit into max_bytes={limit:,} beside {least:,} that must be kept"
             )
-        goal = limit - (2 * needed if least + 2 * needed <= limit else needed)
+        goal = limit - needed - (spare if least + needed + spare <= limit else 0)
         order, dropped = list(book.order), []
         while used > goal:
             dropped.append(order.pop(0))

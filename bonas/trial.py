@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import operator
@@ -333,14 +334,12 @@ class Trial:
                 "user_attrs": self._user_attrs,
                 "retrained": self._retrained,
             }
-            room = Room(Path(self._segment.folder).parent, self._segment.max_bytes)
-            written = checkpoints.write(folder, state, epoch=epoch, meta=meta, room=room.reserved)
-            for other in folder.iterdir():
-                # A later one is another worker's, to whom the trial was handed meanwhile.
-                later = other.name.rpartition("-")[0] > written.path.name.rpartition("-")[0]
-                if other != written.path and not later:
-                    with contextlib.suppress(OSError):
-                        other.unlink()
+            own = Path(self._segment.folder)
+            room = functools.partial(Room(own.parent, self._segment.max_bytes).reserved, own=own.name)
+            if len(list(folder.glob("*"))) > 1 or list(folder.glob(".*")):
+                _remove_all_but(checkpoints.newest(folder), folder)  # of a process that was killed
+            written = checkpoints.write(folder, state, epoch=epoch, meta=meta, room=room)
+            _remove_all_but(written.path, folder)
             for earlier in range(self._curve):  # nothing goes on from those
                 shutil.rmtree(self._curve_folder(earlier), ignore_errors=True)
             # Relative to the study's artifacts folder, which may move together with the store.
@@ -505,6 +504,16 @@ class Trial:
         if name not in self.params:
             raise ValueError(f"{name!r}: is not active in this configuration. Look at trial.params first.")
         return self.params[name]
+
+
+def _remove_all_but(newest: Path | None, folder: Path) -> None:
+    """Remove what is left of earlier checkpoints, whole or half-written."""
+    for other in folder.iterdir():
+        # A later one is another worker's, to whom the trial was handed meanwhile.
+        later = newest is not None and other.name.rpartition("-")[0] > newest.name.rpartition("-")[0]
+        if other != newest and not later:
+            with contextlib.suppress(OSError):
+                other.unlink()
 
 
 def _refuse_step(name: str, step: float | None, only: float | None) -> None:

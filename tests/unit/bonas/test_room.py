@@ -79,6 +79,21 @@ class TestMakingRoom:
         with room.reserved(6 * BLOCK):
             assert left(tmp_path) == {1, 2}  # 0 had to go, 1 need not
 
+    def test_how_often_a_trial_writes_changes_nothing_of_what_is_dropped(self, tmp_path: Path) -> None:
+        books = []
+        for written_before in (False, True):
+            folder = tmp_path / str(written_before)
+            for number in range(4):
+                fill(folder, number, 2)
+            room = Room(folder, 10 * BLOCK)
+            room.settle([0, 1, 2])
+            if written_before:
+                with room.reserved(2 * BLOCK, own="trial-00009"):
+                    fill(folder, 9, 2)
+            with room.reserved(2 * BLOCK, own="trial-00009"):
+                books.append(room.book())
+        assert books == [Book((1, 2), (0,))] * 2
+
     def test_what_is_not_a_checkpoint_of_the_study_does_not_count(self, tmp_path: Path) -> None:
         (tmp_path / "notes").mkdir()
         (tmp_path / "notes" / "large").write_bytes(bytes(50 * BLOCK))
@@ -106,7 +121,7 @@ class TestMakingRoom:
         seen: list[int] = []
 
         class Watched(Room):
-            def _make_room(self, needed: int, limit: int) -> None:
+            def _make_room(self, needed: int, own: str, limit: int) -> None:
                 seen.append(needed)
 
         folder = tmp_path / "trial-00000" / "curve-00"

@@ -105,20 +105,22 @@ class Plan:
         if math.isnan(self.seconds):
             notes.append("Seconds are known once something has been trained.")
         return TextTable(
-            title=self._statement(),
+            title=f"{self.study_name}, {self.statement}",
             headings=("trained to", "trials", "epochs", "cost", "expected time"),
             rows=tuple(rows),
             notes=tuple(notes),
             left=("trained to",),
         )
 
-    def _statement(self) -> str:
+    @property
+    def statement(self) -> str:
+        """The plan in one sentence."""
         if not self.rungs:
-            return f"{self.study_name}, {self.limits}: nothing is left to run."
+            return f"{self.limits}: nothing is left to run."
         steps = [f"{r.trials} {'is' if r.trials == 1 else 'are'} trained to {r.name}" for r in self.rungs]
         told = f"{self.started} new configuration{'s' * (self.started != 1)}; {', '.join(steps)}"
         time = "" if math.isnan(self.seconds) else f", about {format_seconds(self.seconds)} on one worker"
-        return f"{self.study_name}, {self.limits}: {told}. It costs {self.cost:.3g} {self.unit}{time}."
+        return f"{self.limits}: {told}. It costs {self.cost:.3g} {self.unit}{time}."
 
 
 def plan(study: Study, budget: float | None, n_trials: int | None) -> Plan:

@@ -66,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
     axes, constraints = _plan(arguments, settings, data, objective, None if going_on else limits["timeout"])
     study = _open(arguments, folder, settings, data, axes, constraints)
     print(_opening(study, folder, going_on), flush=True)
+    if limits["budget"] or limits["n_trials"]:
+        print(f"Plan     {study.plan(limits['budget'], limits['n_trials']).statement}", flush=True)
     board = Leaderboard(study, **limits)
     clock = time.monotonic()
     searched = None

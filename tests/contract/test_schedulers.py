@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import bonas
 from bonas import TrialState, fidelity
-from fidelity.records import StudyView, TrialRecord
+from fidelity.records import Curve, Observation, StudyView, TrialRecord
 from fidelity.schedulers import REGISTRY, Done, Resume, Scheduler, Start, Wait, from_dict
 
 AXES = [
@@ -227,3 +227,122 @@ class TestSuccessiveHalving:
         action = fidelity.SuccessiveHalving().decide(view, np.random.default_rng(0))
         assert isinstance(action, Done)
         assert not isinstance(action, Resume)
+
+
+def evaluated(
+    axes: fidelity.Axes, losses: list[Any], parameters: Any, seconds: float | None = None
+) -> StudyView:
+    """A bracket that is over, whose trials were all seen on the lowest rungs: their losses on each of them.
+
+    Epochs take equal ``seconds`` on all of these rungs.
+    """
+    rungs = fidelity.SuccessiveHalving().rungs(axes)
+    trials = []
+    for i, size in enumerate(parameters):
+        curves = []
+        for rung, loss in zip(rungs, losses, strict=False):
+            values = {"value": float(loss[i]), "parameters": float(size)}
+            took = None if seconds is None else seconds * rung.epochs
+            curves.append(Curve((Observation(rung.epochs, values, 0.1, rung, took),)))
+        figures = {"bracket": 0, "size": len(parameters)}
+        state = TrialState.COMPLETE
+        trials.append(TrialRecord(i, {}, str(i), state, rungs[-1], curves=tuple(curves), figures=figures))
+    return StudyView(tuple(trials), axes)
+
+
+class TestRungsThatMislead:
+    axes = fidelity.Axes(epochs=(1, 9), width=(0.5, 1.0))
+    dear = np.random.default_rng(0).normal(size=40)
+    random = np.random.default_rng(1).permutation(dear)
+
+    def test_a_new_bracket_leaves_out_what_ranks_worse_than_size(self) -> None:
+        scheduler = fidelity.SuccessiveHalving()
+        rungs = scheduler.rungs(self.axes)
+        view = evaluated(self.axes, [self.random, self.dear], -self.dear)
+        action = scheduler.decide(view, np.random.default_rng(0))
+        assert isinstance(action, Start)
+        assert action.fidelity == rungs[1]
+        assert action.figures["size"] == 3 ** (len(rungs) - 2)
+        [dropped] = action.figures["dropped"]
+        assert dropped["rung"] == 0
+        assert dropped["n"] == 40
+        assert dropped["tau"] < dropped["tau_of_parameters"]
+        assert json.loads(json.dumps(action.figures)) == action.figures
+
+    def test_a_rung_that_ranks_is_kept_and_so_is_every_one_on_request(self) -> None:
+        for scheduler, cheap in (
+            (fidelity.SuccessiveHalving(), self.dear),
+            (fidelity.SuccessiveHalving(drop_rungs=False), self.random),
+        ):
+            view = evaluated(self.axes, [cheap, self.dear], -self.dear)
+            action = scheduler.decide(view, np.random.default_rng(0))
+            assert isinstance(action, Start)
+            assert action.fidelity == scheduler.rungs(self.axes)[0]
+            assert action.figures == {"bracket": 1, "size": 3 ** (len(scheduler.rungs(self.axes)) - 1)}
+
+    def test_the_bracket_goes_on_without_it_to_full_fidelity(self) -> None:
+        scheduler = fidelity.SuccessiveHalving()
+        rungs = scheduler.rungs(self.axes)
+        view = evaluated(self.axes, [self.random, self.dear], -self.dear)
+        trials = list(view.trials)
+        reached = []
+        for _ in range(60):
+            action = scheduler.decide(
+                StudyView(tuple(trials), self.axes, starts_left=49 - len(trials)), np.random.default_rng(0)
+            )
+            if isinstance(action, Done):
+                break
+            assert isinstance(action, Start | Resume)
+            at = action.fidelity
+            reached.append(rungs.index(at))
+            number = action.trial.number if isinstance(action, Resume) else len(trials)
+            figures = action.trial.figures if isinstance(action, Resume) else action.figures
+            state = TrialState.COMPLETE if at == rungs[-1] else TrialState.PAUSED
+            observation = Observation(at.epochs, {"value": float(number)}, 0.1, at)
+            record = TrialRecord(
+                number,
+                {},
+                str(number),
+                state,
+                at,
+                curves=(Curve((observation,)),),
+                figures=figures,
+                attempt=1,
+            )
+            trials[number:] = [record, *trials[number + 1 :]]
+        assert len(rungs) == 4
+        assert reached == [1] * 9 + [2] * 3 + [3]
+
+    def test_the_decision_is_a_function_of_the_records(self) -> None:
+        scheduler = fidelity.SuccessiveHalving()
+        view = evaluated(self.axes, [self.random, self.dear], -self.dear)
+        assert scheduler.decide(view, np.random.default_rng(0)) == scheduler.decide(
+            view, np.random.default_rng(1)
+        )
+
+
+class TestMeasuredCosts:
+    axes = fidelity.Axes(epochs=(1, 9), width=(0.5, 1.0))
+    dear = np.random.default_rng(0).normal(size=40)
+
+    def test_a_rung_that_saves_little_gets_fewer_trials(self) -> None:
+        nominal, measured = (fidelity.SuccessiveHalving(measured_costs=m) for m in (False, True))
+
+        # An epoch takes as long at any width.
+        view = evaluated(self.axes, [self.dear] * 4, np.exp(self.dear), seconds=1.0)
+        by_nominal, by_measured = (s.decide(view, np.random.default_rng(0)) for s in (nominal, measured))
+        assert isinstance(by_nominal, Start)
+        assert isinstance(by_measured, Start)
+        assert by_nominal.figures["size"] == 27
+        assert by_measured.figures["size"] <= 12
+        shares = by_measured.figures["shares"]
+        assert shares[0] == 1
+        assert shares == sorted(shares, reverse=True)
+        assert shares[-1] == pytest.approx(1 / by_measured.figures["size"], rel=0.3)
+
+    @pytest.mark.parametrize("limits", [{"n_trials": 9}, {"budget": 6.0}])
+    def test_it_keeps_the_limits(self, limits: dict[str, Any]) -> None:
+        s = Run(fidelity.SuccessiveHalving(measured_costs=True), self.axes, 0, 2, **limits).study
+        assert s.spent <= limits.get("budget", np.inf) + 1e-9
+        assert len(s.trials) <= limits.get("n_trials", np.inf)
+        assert TrialState.COMPLETE in [t.state for t in s.trials]

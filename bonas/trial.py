@@ -336,8 +336,9 @@ class Trial:
             }
             own = Path(self._segment.folder)
             room = functools.partial(Room(own.parent, self._segment.max_bytes).reserved, own=own.name)
-            if len(list(folder.glob("*"))) > 1 or list(folder.glob(".*")):
-                _remove_all_but(checkpoints.newest(folder), folder)  # of a process that was killed
+            files = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+            if len(files) > 1 or any(name.endswith(".tmp") for name in files):
+                _remove_all_but(checkpoints.newest(folder), folder)  # a process was killed while it wrote
             written = checkpoints.write(folder, state, epoch=epoch, meta=meta, room=room)
             _remove_all_but(written.path, folder)
             for earlier in range(self._curve):  # nothing goes on from those

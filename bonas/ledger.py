@@ -28,7 +28,7 @@ from fidelity.records import Curve, StudyView, TrialRecord, TrialState
 
 logger = logging.getLogger("bonas")
 
-MOST_DEATHS = 5  # processes that one segment may take along in a row, none of which got any further
+MOST_GONE = 5  # processes that one segment may take along in a row, none of which got any further
 
 
 class Ledger:
@@ -218,7 +218,7 @@ class Ledger:
                 user_attrs={**record.user_attrs, **found.user_attrs},
                 retrained=record.retrained + found.retrained,
             )
-        elif record.attempt >= MOST_DEATHS:
+        elif record.attempt >= MOST_GONE:
             failure = failure or f"its worker was gone {record.attempt} times in a row, nothing was saved"
         if failure is not None:
             if lost is None:

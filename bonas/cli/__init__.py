@@ -185,6 +185,12 @@ def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
     end.add_argument(
         "--timeout", type=_positive_number, metavar="S", help="seconds of searching, in this run"
     )
+    end.add_argument(
+        "--trial-timeout",
+        type=_positive_number,
+        metavar="S",
+        help="seconds after which a trial fails, for each of its segments",
+    )
 
     where = parser.add_argument_group("where")
     where.add_argument(

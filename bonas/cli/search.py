@@ -74,7 +74,13 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         with board:
             watched = board.watch(objective) if arguments.jobs == 1 else objective
-            study.optimize(watched, **limits, n_jobs=arguments.jobs, callbacks=[board])
+            study.optimize(
+                watched,
+                **limits,
+                n_jobs=arguments.jobs,
+                callbacks=[board],
+                trial_timeout=arguments.trial_timeout,
+            )
         searched = _note_seconds(study, time.monotonic() - clock)
         board.print_final()
         print(f"\nSearched for {format_seconds(searched)} in all: {states(study)}", flush=True)
@@ -405,6 +411,8 @@ def _again(arguments: argparse.Namespace, folder: StudyFolder, study: Study, mor
             total = value if option == "timeout" else max(value, used[option]) * more
             # Whole numbers in full: 2e+06 is no number of trials.
             words.append(f"--{option.replace('_', '-')} {total if isinstance(total, int) else f'{total:g}'}")
+    if arguments.trial_timeout is not None:
+        words.append(f"--trial-timeout {arguments.trial_timeout:g}")
     return " ".join(words)
 
 

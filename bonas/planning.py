@@ -6,6 +6,7 @@ Knows records, schedulers and costs; runs no objective and writes nothing.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import statistics
 from collections.abc import Iterator
@@ -130,15 +131,10 @@ def plan(study: Study, budget: float | None, n_trials: int | None) -> Plan:
             "plan(): without a limit a search never ends. Give plan(budget=...) or n_trials=...."
         )
     view = study.limited_view(n_trials, budget)
-    played: list[_Step] = []
-    complete = False
-    for step in _play(study.scheduler, view, study.space.default, study.space.size):
-        if step is None:
-            complete = True
-            break
-        played.append(step)
-        if len(played) == MOST:
-            break
+    steps = _play(study.scheduler, view, study.space.default, study.space.size)
+    played = list(itertools.islice(steps, MOST + 1))
+    complete = len(played) <= MOST
+    played = played[:MOST]
     seconds = _Seconds(study, view)
     found: dict[Fidelity, list[_Step]] = {}
     for step in played:
@@ -174,10 +170,8 @@ class _Step:
     cost: float
 
 
-def _play(
-    scheduler: Scheduler, view: StudyView, params: dict[str, Any], size: float
-) -> Iterator[_Step | None]:
-    """Every segment that the scheduler would run one after the other, then None.
+def _play(scheduler: Scheduler, view: StudyView, params: dict[str, Any], size: float) -> Iterator[_Step]:
+    """Every segment that the scheduler would run, one after the other.
 
     New trials have made-up qualities, which every rung shows as they are: no rung is dropped for its ranks.
     Running trials count as ended where they were to end.
@@ -229,7 +223,6 @@ def _play(
                 trials[record.number] = stopped
             case _:
                 break
-    yield None
 
 
 def _ended(record: TrialRecord, view: StudyView, rng: np.random.Generator | None = None) -> TrialRecord:
@@ -244,7 +237,7 @@ def _ended(record: TrialRecord, view: StudyView, rng: np.random.Generator | None
     return dataclasses.replace(
         record,
         state=TrialState.COMPLETE if full else TrialState.PAUSED,
-        curves=(Curve((last,)),),
+        curves=(*record.curves, Curve((last,))),
         checkpoint=CheckpointRecord(at.epochs, at, "planned", "", 0),
         owner=None,
         attempt=max(1, record.attempt),

@@ -131,8 +131,8 @@ def plan(study: Study, budget: float | None, n_trials: int | None) -> Plan:
             "plan(): without a limit a search never ends. Give plan(budget=...) or n_trials=...."
         )
     view = study.limited_view(n_trials, budget)
-    steps = _play(study.scheduler, view, study.space.default, study.space.size)
-    played = list(itertools.islice(steps, MOST + 1))
+    segments = _play(study.scheduler, view, study.space.default, study.space.size)
+    played = list(itertools.islice(segments, MOST + 1))
     complete = len(played) <= MOST
     played = played[:MOST]
     seconds = _Seconds(study, view)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 import threading
@@ -274,6 +275,11 @@ class TestWhatGoesFirst:
             ("value", "size"),
         )
         assert drop_order(view) == []
+
+    def test_earlier_brackets_are_behind_us(self) -> None:
+        trials = [trial(n, "PAUSED", *[0.1 * n] * epochs) for n, epochs in enumerate((2, 1, 1, 2), 1)]
+        trials = [dataclasses.replace(t, number=i, figures={"bracket": i // 2}) for i, t in enumerate(trials)]
+        assert drop_order(StudyView(trials, NINE)) == [1, 2, 3]  # 0 is the best so far
 
     def test_what_is_paused_without_a_value_goes_before_what_has_one(self) -> None:
         trials = [trial(0, "PAUSED", 0.1), trial(1, "PAUSED", 0.2), trial(2, "PAUSED")]

@@ -61,7 +61,7 @@ def peak(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Callable[[], int]]
 
 class TestCap:
     @pytest.mark.parametrize("every_epoch", [False, True])
-    @pytest.mark.parametrize("files", [3, 5])
+    @pytest.mark.parametrize("files", [3, 6])
     def test_a_search_in_little_room_finds_the_same_and_says_what_it_paid(
         self, peak: Any, monkeypatch: pytest.MonkeyPatch, files: int, every_epoch: bool
     ) -> None:

@@ -126,7 +126,7 @@ def test_replayed_search_finds_the_best_and_pays_for_every_epoch(
 def test_replayed_ladder_carries_its_state(record: ModuleType, ladder: ModuleType, tmp_path: Path) -> None:
     axes = Axes(epochs=[3, 6, 12], subset=[0.25, 0.5, 1.0], resolution=[14, 20, 28])
     replay = _replay(record, ladder, tmp_path / "table.npz", axes, budget=1.2)
-    list(replay.run(SuccessiveHalving(eta=4), ladder.SAMPLERS["forest"](), seed=0))
+    list(replay.run(SuccessiveHalving(eta=4, drop_rungs=False), ladder.SAMPLERS["forest"](), seed=0))
     low, middle = 1 / 12 * 0.25 * 0.25, 1 / 12 * 0.5 * (20 / 28) ** 2
     assert replay.spent == pytest.approx(16 * 3 * low + 4 * 3 * middle + 6 / 12)
     done = [r for r in replay.records if r.state == "COMPLETE"]

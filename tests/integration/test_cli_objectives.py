@@ -43,7 +43,7 @@ def test_show_lists_the_whole_front_and_draws_it(searched: tuple[Path, Ran], tmp
     assert {int(number) for _, number in rows} == {t.number for t in front}
     text = page.read_text(encoding="utf-8")
     assert "knee of the front" in text
-    assert text.count("<figure>") == 4
+    assert text.count("<figure>") >= 4
     assert picture.stat().st_size > 5000
 
 

@@ -198,6 +198,7 @@ def run_in_pool(
     stop_file.parent.mkdir(parents=True, exist_ok=True)
     # Other processes do not see our signals in time; they look for this file before each epoch.
     interruption.on_request.append(stop_file.touch)
+    crew: _Crew | _Lent
     try:
         crew = _Crew(parcel, n_jobs) if executor is None else _Lent(executor, parcel, n_jobs)
     except ValueError:

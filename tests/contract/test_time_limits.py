@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import threading
@@ -219,6 +220,7 @@ class TestDeaths:
             lost += 1
             assert lost < 10
             del s, trial  # what a killed process leaves
+            gc.collect()
         (failed, _) = s.trials
         assert failed.state == TrialState.FAIL
         assert failed.reason == f"its worker was gone {lost} times in a row, nothing was saved"
@@ -236,6 +238,7 @@ class TestDeaths:
             trial.save_checkpoint({})
             trial.flush()
             del s, trial
+            gc.collect()
 
     def test_nor_one_that_is_interrupted_in_good_order(self) -> None:
         s = full()

@@ -330,7 +330,7 @@ def scalarise(scores: Floats, weights: Floats) -> Floats:
         weights: shape (k,), non-negative, summing to 1.
 
     Returns:
-        max_j w_j d_j + 0.05 Σ_j w_j d_j, d_j = s_j − min s_j, shape (n,); a single score is returned as it is.
+        max_j w_j d_j + 0.05 Σ_j w_j d_j with d_j = s_j − min s_j, shape (n,); a single score as it is.
     """
     if scores.shape[1] == 1:
         return scores[:, 0]

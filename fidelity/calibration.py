@@ -35,7 +35,7 @@ logger = logging.getLogger("bonas")
 
 EPOCHS = 9  # of a full evaluation, unless said otherwise
 _GAMES = 200  # searches played for each ladder that might be recommended
-_MOST_DRAWN = 2e6  # networks in all of them
+_MOST_DRAWN = 1e5  # networks in all of them
 _ALIKE = 0.05  # standard deviations of quality: ladders that differ by less are equally good
 _UNKNOWN = RankCorrelation(math.nan, math.nan, math.nan, 0)
 
@@ -445,7 +445,7 @@ def _ladder(axes: Axes, chosen: Sequence[Reduced], size: float) -> _Ladder | Non
         nominal = narrowed.nominal_cost(rung)
         position = 1 - math.log(nominal) / math.log(narrowed.nominal_cost(narrowed.lowest))
         costs.append(lowest ** (1 - position))
-        correlations.append(1 - (1 - math.sin(math.pi / 2 * tau)) * (1 - position))
+        correlations.append(math.sin(math.pi / 2 * tau) ** (1 - position))
         done = narrowed.carried_epoch(rungs[k - 1].epochs, rungs[k - 1], rung) if k else 0
         paid.append(1 - done / rung.epochs)
     return _Ladder(narrowed, len(chosen), tuple(costs), tuple(paid), tuple(correlations))

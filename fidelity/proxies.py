@@ -77,13 +77,13 @@ class Comparison:
 
     @property
     def worse(self) -> bool:
-        """Whether there is evidence that the cheap evaluation ranks no better than size alone."""
-        return self.n >= ENOUGH and self.high <= 0
+        """Whether there is evidence that the cheap evaluation ranks worse than size alone."""
+        return self.n >= ENOUGH and self.high < 0
 
     @property
     def doubtful(self) -> bool:
-        """Whether it does not rank better as far as can be seen, if without evidence."""
-        return self.n >= ENOUGH and self.tau <= self.size
+        """Whether it ranks worse as far as can be seen, with or without evidence."""
+        return self.n >= ENOUGH and self.tau < self.size
 
 
 def kendall(x: ArrayLike, y: ArrayLike) -> float:
@@ -178,12 +178,13 @@ def compare(
     """
     a, b = _ranks(x, y)
     n = len(a)
-    everything = np.asarray(x if among is None else among, dtype=np.float64)
-    scores, spread = _selected_scores(np.asarray(x, dtype=np.float64), everything)
     known = z is not None and len(np.unique(np.asarray(z))) > 1
     c = _ranks(x, z)[1] if z is not None and known else a
     if n < 2 or math.isnan(kendall(a, b)):
         return Comparison(math.nan, math.nan, math.nan, math.nan, n)
+    everything = np.asarray(x if among is None else among, dtype=np.float64)
+    scores, spread = _selected_scores(np.asarray(x, dtype=np.float64), everything)
+    # The most recent ones: a decision needs no more.
     n = min(n, _MOST_COMPARED)
     a, b, c, scores = a[-n:], b[-n:], c[-n:], scores[-n:]
 

@@ -18,21 +18,22 @@ from bonas.samplers import RandomSampler
 AXES = fidelity.Axes(epochs=(1, 9), subset=(0.25, 1.0))
 
 
-def size(params: dict[str, Any]) -> float:
-    return 1000.0 + 1000.0 * params["x"]
+def size(params: Any) -> int:
+    """Which tells something of a configuration's quality x, and something else."""
+    return round(1e6 * (params["x"] + params["y"]))
 
 
 def space() -> spaces.Space:
     return spaces.Space(
         ConfigurationSpace({"x": (0.0, 1.0), "y": (0.0, 1.0)}),
-        count=lambda params, prune: spaces.Count(round(1e6 * params["x"]), round(1e7 * params["x"])),
+        count=lambda params, prune: spaces.Count(size(params), 10 * size(params)),
     )
 
 
 def searched(
     cheap: Any, budget: float | None = 30.0, counted: bool = True, clock: Any = None, **settings: Any
 ) -> bonas.Study:
-    """A study whose quality is x, which size tells too, and whose cheap value is what ``cheap`` says."""
+    """A study whose quality is x, and whose value on the lowest rung is what ``cheap`` says."""
     own = ConfigurationSpace({"x": (0.0, 1.0), "y": (0.0, 1.0)})
     study = bonas.create_study(
         **{
@@ -50,8 +51,7 @@ def searched(
         for epoch in trial.epochs():
             if clock is not None:
                 clock.now += 3.0
-            full = trial.fidelity.subset == 1.0
-            value = trial.params["x"] if full else cheap(trial.params)
+            value = cheap(trial.params) if trial.fidelity.subset < 0.4 else trial.params["x"]
             reported = {"accuracy": value} | ({"parameters": size(trial.params)} if counted else {})
             trial.report(reported, epoch)
             trial.save_checkpoint({})
@@ -68,7 +68,7 @@ def good() -> bonas.Study:
 
 @pytest.fixture(scope="module")
 def bad() -> bonas.Study:
-    return searched(lambda params: params["y"], budget=60.0)
+    return searched(lambda params: params["y"])
 
 
 class TestReport:

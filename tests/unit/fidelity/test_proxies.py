@@ -108,7 +108,7 @@ def selected(
     x, y = normal(m, pearson(proxy), rng)
     r = pearson(size)
     z = r * y + math.sqrt(1 - r * r) * rng.normal(size=m)
-    best = np.argsort(x)[: int(m * keep)]
+    best = np.sort(np.argsort(x)[: int(m * keep)])
     return x[best], y[best], z[best], x
 
 

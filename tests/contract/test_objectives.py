@@ -42,7 +42,7 @@ def dominates(a: dict[str, float], b: dict[str, float]) -> bool:
 
 
 class TestHalving:
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=8, deadline=None)
     @given(seed=st.integers(0, 10**6), n_trials=st.integers(2, 20), eta=st.integers(2, 4))
     def test_nothing_left_behind_dominates_what_was_promoted(
         self, seed: int, n_trials: int, eta: int

@@ -26,7 +26,10 @@ def study(values: list[tuple[float, float]] | None = None, **changes: Any) -> bo
         | changes
     )
     values = VALUES if values is None else values
-    made.optimize(lambda t: dict(zip(made.metric_names, values[t.number], strict=True)), n_trials=len(values))
+    if values:
+        made.optimize(
+            lambda t: dict(zip(made.metric_names, values[t.number], strict=True)), n_trials=len(values)
+        )
     return made
 
 

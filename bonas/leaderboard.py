@@ -170,7 +170,8 @@ def _losses(study: StudyLike, trials: Sequence[Any]) -> NDArray[np.float64]:
     """The latest value of every metric, turned so that smaller is better; shape (n, metrics)."""
     signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in study.directions])
     rows = [[metric_value(t, metric) for metric in study.metric_names] for t in trials]
-    return np.array(rows, dtype=np.float64).reshape(len(trials), len(signs)) * signs
+    losses: NDArray[np.float64] = np.array(rows, dtype=np.float64).reshape(len(trials), len(signs)) * signs
+    return losses
 
 
 def last_observation(trial: TrialLike) -> Observation | None:

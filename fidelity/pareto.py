@@ -92,7 +92,8 @@ def scaled(losses: Floats, front: Floats) -> Floats:
     """Losses (n, k) with the best of each metric on a front (m, k), m ≥ 1, at 0 and the worst on it at 1."""
     low, high = front.min(axis=0), front.max(axis=0)
     # A metric in which the whole front agrees says nothing about any of them.
-    return (losses - low) / np.where(high > low, high - low, 1.0)
+    result: Floats = (losses - low) / np.where(high > low, high - low, 1.0)
+    return result
 
 
 def knee(front: Floats) -> int:

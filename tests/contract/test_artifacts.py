@@ -103,7 +103,11 @@ class TestCap:
 
     def test_the_forecast_counts_what_has_to_be_trained_again(self) -> None:
         s = halving(artifacts=Artifacts(max_bytes=3 * FILE))
-        s.optimize(heavy, n_trials=9, budget=1.0)  # nine first epochs, and nothing left
+        for _ in range(9):
+            trial = s.ask()
+            assert trial is not None
+            heavy(trial)
+            s.tell(trial)
         view = s.view()
         three = NINE.fidelity({"epochs": 3})
         forecasts = {t.checkpoint is None: view.forecast(three, t) for t in view.trials}
@@ -265,6 +269,7 @@ class TestRetrained:
         rungs = ({"epochs": 3}, {"epochs": 9})
         s = climb(NINE, *rungs, storage=tmp_path, study_name="s")
         s.optimize(lambda trial: [trial.report(1.0, e) for e in trial.epochs()] and None, budget=0.4)
+        s.limit(None, None)
         trial = s.ask()
         assert trial is not None
         for epoch in trial.epochs():

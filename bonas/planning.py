@@ -179,7 +179,10 @@ def _play(scheduler: Scheduler, view: StudyView, params: dict[str, Any], size: f
     rng = np.random.default_rng(0)
     trials = [_ended(t, view) if t.state == TrialState.RUNNING else t for t in view.trials]
     waiting = [t for t in trials if t.unfinished and t.state == TrialState.PAUSED]
-    left = {"starts_left": min(view.starts_left, size - len(trials)), "budget_left": view.budget_left}
+    left: dict[str, Any] = {
+        "starts_left": min(view.starts_left, size - len(trials)),
+        "budget_left": view.budget_left,
+    }
 
     def run(record: TrialRecord, to: Fidelity, *, new: bool) -> _Step:
         cost = view.forecast(to, None if new else record)

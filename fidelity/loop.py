@@ -164,7 +164,8 @@ def evaluate(model: torch.nn.Module, data: Examples, portions: Portions | None =
 
     def measured() -> dict[str, float]:
         total_loss, sums = torch.zeros((), device=device), task.sums(device)
-        for x, y in zip(*(t.split(portions.evaluation) for t in (data.inputs, data.labels)), strict=True):
+        parts = (torch.split(t, portions.evaluation) for t in (data.inputs, data.labels))
+        for x, y in zip(*parts, strict=True):
             with precision:
                 outputs = model(data.normalise(x))  # (b, k)
             scores = task.scores(outputs)
@@ -207,7 +208,7 @@ class _RunningStatistics:
             and layer.momentum is not None
             and layer.num_batches_tracked is not None
         ]
-        tracked = [layer.num_batches_tracked for layer, _ in self._layers]
+        tracked = [n for layer, _ in self._layers if (n := layer.num_batches_tracked) is not None]
         self._seen: list[int] = torch.stack(tracked).tolist() if tracked else []  # one wait for the device
 
     def before_a_pass(self, parts: int) -> None:

@@ -250,7 +250,7 @@ def _interval(drawn: Floats) -> tuple[float, float]:
 def _selected_scores(x: Floats, everything: Floats) -> tuple[Floats, float]:
     """Normal scores of ``x`` among everything, shape (n,), and the variance of everything's scores."""
     ordered = np.sort(everything)  # NaN last
-    below, upto = (np.searchsorted(ordered, x, side) for side in ("left", "right"))  # type: ignore[call-overload]
+    below, upto = (np.searchsorted(ordered, x, side) for side in ("left", "right"))
     ranks = (below + upto) / 2  # ties share their mean
     normal = NormalDist()
     m = len(ordered)

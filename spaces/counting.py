@@ -49,20 +49,21 @@ def count_graph(graph: Iterable[Node], input_shape: Shape) -> Count:
 def weights(node: Node) -> int:
     """Trainable numbers of one node."""
     s = node.settings
+    found = 0
     match node.op:
         case "Conv2d":
             high, wide = _pair(s["kernel_size"])
             each = s["in_channels"] // s.get("groups", 1) * high * wide
-            return s["out_channels"] * (each + bool(s.get("bias", True)))
+            found = s["out_channels"] * (each + bool(s.get("bias", True)))
         case "Linear":
-            return s["out_features"] * (s["in_features"] + bool(s.get("bias", True)))
+            found = s["out_features"] * (s["in_features"] + bool(s.get("bias", True)))
         case "BatchNorm2d" | "BatchNorm1d":
-            return 2 * s["num_features"] * bool(s.get("affine", True))
+            found = 2 * s["num_features"] * bool(s.get("affine", True))
         case "LayerNorm":
-            return 2 * s["normalized_shape"]
+            found = 2 * s["normalized_shape"]
         case "GroupNorm":
-            return 2 * s["num_channels"]
-    return 0
+            found = 2 * s["num_channels"]
+    return found
 
 
 def output_shape(node: Node, inputs: Sequence[Shape]) -> Shape:

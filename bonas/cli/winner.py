@@ -116,7 +116,10 @@ def export(study: Study, winner: Winner, objective: TrainOn, folder: str) -> Exp
         "test": winner.test or None,
         "validation": None if winner.retrained else dict(last.values),
     }
-    preparation = normalisation | {"input_shape": data.input_shape, "classes": data.class_names}
+    preparation: dict[str, Any] = normalisation | {
+        "input_shape": data.input_shape,
+        "classes": data.class_names,
+    }
     if isinstance(objective.task, Regression):
         preparation["labels"] = {"mean": objective.task.mean, "std": objective.task.std}
     source = study.space.source(trial.params, width=at.width, depth=at.depth)

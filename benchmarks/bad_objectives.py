@@ -38,7 +38,7 @@ import numpy as np
 
 PRELOADED = ["torch._dynamo", "bonas.opening", "bonas.executors.pool", "sklearn.ensemble"]
 EPOCHS = 9
-LIMIT = 1.0  # seconds a trial may take
+LIMIT = 2.0  # seconds a trial may take
 RESTARTS = 100
 
 

@@ -26,14 +26,7 @@ class _TimeUp(BaseException):
 
 def call(objective: Callable[[Trial], Any], trial: Trial) -> tuple[Any, BaseException | None]:
     """What the objective returned, and what it raised."""
-    try:
-        return objective(trial), None
-    except Exception as error:
-        if is_out_of_memory(error):
-            free_memory(error)
-        return None, error
-    except BaseException as error:  # Ctrl-C or an exit: the trial is paused first, then it goes its way
-        return None, error
+    return _cleaned(*_called(objective, trial))
 
 
 def call_in_time(objective: Callable[[Trial], Any], trial: Trial) -> tuple[Any, BaseException | None]:
@@ -57,14 +50,30 @@ def call_in_time(objective: Callable[[Trial], Any], trial: Trial) -> tuple[Any, 
     try:
         try:
             signal.setitimer(signal.ITIMER_REAL, limit, _AGAIN)
-            value, error = call(objective, trial)
+            value, error = _called(objective, trial)
         finally:
             armed = False
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             signal.signal(signal.SIGALRM, former if former is not None else signal.SIG_DFL)
     except _TimeUp as late:  # it ended at this very moment
         value, error = None, late
-    return (None, TimeoutError(f"{limit:g} seconds")) if isinstance(error, _TimeUp) else (value, error)
+    if isinstance(error, _TimeUp):
+        return None, TimeoutError(f"{limit:g} seconds")
+    return _cleaned(value, error)
+
+
+def _called(objective: Callable[[Trial], Any], trial: Trial) -> tuple[Any, BaseException | None]:
+    try:
+        return objective(trial), None
+    except BaseException as error:  # Ctrl-C or an exit, too: the trial is paused first, then it goes its way
+        return None, error
+
+
+def _cleaned(value: Any, error: BaseException | None) -> tuple[Any, BaseException | None]:
+    # Not on the trial's time: collecting garbage takes a while.
+    if error is not None and is_out_of_memory(error):
+        free_memory(error)
+    return value, error
 
 
 def free_memory(error: BaseException) -> None:

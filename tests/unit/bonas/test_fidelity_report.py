@@ -31,7 +31,7 @@ def space() -> spaces.Space:
 
 
 def searched(
-    cheap: Any, budget: float | None = 30.0, counted: bool = True, clock: Any = None, **settings: Any
+    cheap: Any, budget: float | None = 12.0, counted: bool = True, clock: Any = None, **settings: Any
 ) -> bonas.Study:
     """A study whose quality is x, and whose value on the lowest rung is what ``cheap`` says."""
     own = ConfigurationSpace({"x": (0.0, 1.0), "y": (0.0, 1.0)})
@@ -68,7 +68,7 @@ def good() -> bonas.Study:
 
 @pytest.fixture(scope="module")
 def bad() -> bonas.Study:
-    return searched(lambda params: params["y"])
+    return searched(lambda params: params["y"], budget=18.0)
 
 
 class TestReport:
@@ -159,7 +159,7 @@ class TestReport:
     def test_of_several_objectives_the_trained_one_is_judged(self) -> None:
         study = searched(
             lambda params: params["x"],
-            budget=20.0,
+            budget=5.0,
             direction=None,
             directions=["minimize", "maximize"],
             metric_names=["parameters", "accuracy"],
@@ -206,7 +206,7 @@ class TestShown:
     def test_on_the_command_line(self, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
         searched(
             lambda params: params["x"],
-            budget=20.0,
+            budget=5.0,
             counted=False,
             storage=tmp_path / "s",
         )

@@ -47,17 +47,15 @@ class Networks:
         return SimpleNamespace(parameters=1000 * params["filters"], macs=10**5 * params["filters"])
 
 
-class TestTrained:
-    @pytest.fixture(scope="class")
-    def found(self) -> Any:
-        return fidelity.calibrate(
-            Networks(),
-            make_data(),
-            n=4,
-            seed=1,
-            axes=Axes(epochs=(1, 3), subset=(0.3, 1.0), width=[0.5, 1.0]),
-        )
+SMALL = Axes(epochs=(1, 3), subset=(0.3, 1.0), width=[0.5, 1.0])
 
+
+@pytest.fixture(scope="module")
+def found() -> Any:
+    return fidelity.calibrate(Networks(), make_data(), n=4, seed=1, axes=SMALL)
+
+
+class TestTrained:
     def test_every_axis_is_measured_at_its_values(self, found: fidelity.Calibration) -> None:
         measured = [(r.axis, r.value) for r in found.reduced]
         assert [v for axis, v in measured if axis == "epochs"] == [1, 2]
@@ -81,13 +79,7 @@ class TestTrained:
         assert len(found.scheduler.rungs(found.axes)) == found.n_rungs
 
     def test_the_same_seed_finds_the_same(self, found: fidelity.Calibration) -> None:
-        again = fidelity.calibrate(
-            Networks(),
-            make_data(),
-            n=4,
-            seed=1,
-            axes=Axes(epochs=(1, 3), subset=(0.3, 1.0), width=[0.5, 1.0]),
-        )
+        again = fidelity.calibrate(Networks(), make_data(), n=4, seed=1, axes=SMALL)
         assert [r.all for r in again.reduced] == [r.all for r in found.reduced]
 
     def test_epochs_cost_no_training_of_their_own(self) -> None:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from spaces import Space
 
 MOST_INFEASIBLE = 500  # configurations one ask may draw before it gives up
+_GAP = 0.1  # seconds; who waits for SQLite looks that often, at the least
 MOST_OUT_OF_MEMORY = 30  # trials in a row after which the machine, not the configuration, is to blame
 
 Objective = Callable[[Trial], Any]
@@ -251,20 +252,23 @@ class Study:
     def ask(self) -> Trial | None:
         """The next segment to run: a new trial or a paused one again; None when nothing can run now."""
         hopeless = None
-        with self._ledger.turn() as transaction:
-            self._ledger.reclaim(transaction)
-            orphan = next(iter(self._ledger.orphans()), None)
-            if orphan is not None:
-                fits = self._asking.view().fits(orphan.fidelity, orphan)
-                return self._hand_out(transaction, orphan) if fits else None
-            for _ in range(MOST_INFEASIBLE):
+        for _ in range(MOST_INFEASIBLE):
+            began = time.monotonic()
+            # A transaction for each configuration: nobody else can use the store while a latency is measured.
+            with self._ledger.turn() as transaction:
+                self._ledger.reclaim(transaction)
+                orphan = next(iter(self._ledger.orphans()), None)
+                if orphan is not None:
+                    fits = self._asking.view().fits(orphan.fidelity, orphan)
+                    return self._hand_out(transaction, orphan) if fits else None
                 record = self._asking.next(transaction)
                 if record is None:
                     return None
                 if record.state != TrialState.INFEASIBLE:
                     return self._hand_out(transaction, record)
                 hopeless = record
-                transaction.advance()  # what follows is decided with it in sight
+            if time.monotonic() - began > _GAP:
+                time.sleep(_GAP)
         assert hopeless is not None
         raise ValueError(
             f"constraints={self.constraints}: {MOST_INFEASIBLE} configurations in a row violate them, "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import sqlite3
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from ConfigSpace import ConfigurationSpace
 
 import bonas
 from bonas import Latency, TrialState, feasibility, fidelity, spaces
+from bonas import study as study_module
 from bonas.feasibility import Feasibility, checked
 from bonas.samplers import RandomSampler
 from fidelity import latency, memory
@@ -172,6 +175,26 @@ def test_a_study_measures_remembers_and_never_trains_what_is_too_slow(clock: lis
         assert t.cost == (0 if slow else 1)
     networks = {SPACE.network_key(t.params) for t in study.trials}
     assert len(clock) == len(networks)
+
+
+def test_the_store_is_free_between_measurements(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setattr(study_module, "MOST_INFEASIBLE", 4)
+    monkeypatch.setattr(study_module, "_GAP", 0.0)
+    path = tmp_path / "study.db"
+    study = bonas.create_study(
+        space=SPACE, sampler=RandomSampler(), constraints={"latency": Latency(0.5, "cpu")}, storage=path
+    )
+    seen: list[int] = []  # trials that others see at the time of each measurement
+
+    def measure(*args: Any) -> float:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            seen.extend(connection.execute("SELECT count(*) FROM trials").fetchone())
+        return 1.0
+
+    monkeypatch.setattr(latency, "measure", measure)
+    with pytest.raises(ValueError, match="4 configurations in a row violate them"):
+        study.ask()
+    assert seen == [0, 1, 2, 3]
 
 
 def test_constraints_are_stored_and_read_again(tmp_path: Any) -> None:

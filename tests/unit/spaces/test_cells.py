@@ -342,7 +342,7 @@ def test_features_tell_depth_from_width() -> None:
     [
         ({"preset": "pnas"}, "preset='pnas': is not known. Use one of"),
         ({"preset": ["darts"]}, "is not known"),
-        ({"preset": "darts", "n_classes": 1}, "at least 2"),
+        ({"preset": "darts", "n_classes": 0}, "at least 1"),
         ({"preset": "darts", "filters": 15}, "filters=15: must be even"),
         ({"preset": "darts", "filters": 0}, "filters=0: must be a whole number from 2"),
         ({"preset": "darts", "filters": []}, r"filters=\[\]"),

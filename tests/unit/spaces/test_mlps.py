@@ -127,7 +127,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"input_shape": 0}, "number of features"),
     ({"input_shape": "64"}, "number of features"),
     ({"input_shape": (1, 28, 28)}, r"Flatten the examples to 784 features, or use spaces\.chain"),
-    ({"n_classes": 1}, "at least 2"),
+    ({"n_classes": 0}, "at least 1"),
     ({"n_layers": (0, 2)}, "pair"),
     ({"n_layers": (3, 2)}, r"Write n_layers=\(2, 3\)"),
     ({"units": []}, "at least one"),

@@ -183,7 +183,7 @@ def test_space_is_the_benchmarks() -> None:
     ("wrong", "message"),
     [
         ({"preset": "nas_bench_101"}, "preset='nas_bench_101': is not known"),
-        ({"n_classes": 0}, "at least 2"),
+        ({"n_classes": 0}, "at least 1"),
         ({"input_shape": (3, 2, 32)}, "at least 4 pixels"),
         ({"filters": 0}, "filters=0"),
         ({"cells": 1.5}, r"cells=1\.5"),

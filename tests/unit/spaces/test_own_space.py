@@ -162,7 +162,7 @@ def test_edited_descriptions_are_refused() -> None:
     for wrong, message in [
         ({"architecture": architecture | {"kind": "tree"}}, "architecture 'tree': is not known"),
         ({"architecture": architecture | {"colour": 1}}, "Was the file edited"),
-        ({"architecture": architecture | {"n_classes": 1}}, "at least 2"),
+        ({"architecture": architecture | {"n_classes": 0}}, "at least 1"),
         ({"configuration_space": {}}, "Was the file edited"),
         ({"version": "1"}, "not the description of a space"),
         ({"architecture": 3}, "architecture=3: must be a dictionary"),

@@ -16,6 +16,7 @@ from torch import nn
 
 from fidelity.data import Data, load_data
 from fidelity.data.splits import strata
+from fidelity.loop import mixed_precision
 from fidelity.optimizers import OPTIMIZERS
 from fidelity.records import Fidelity
 from fidelity.training import train_on
@@ -111,7 +112,7 @@ def test_numbers_are_learned_and_resumed_bit_identically(optimizer: str, tmp_pat
     # In the unit of the data, from the network as it is: predictions are standardised.
     labels = data.train.labels
     x = (data.val.inputs - data.train.inputs.mean(0)) / data.train.inputs.std(0, correction=0)
-    with torch.no_grad():
+    with torch.no_grad(), mixed_precision(CPU):
         outputs = built[0].eval()(x)[:, 0].double()
     predicted = outputs * labels.std(correction=0) + labels.mean()
     assert report["mse"] == pytest.approx((predicted - data.val.labels).square().mean().item(), rel=1e-3)

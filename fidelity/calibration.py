@@ -36,6 +36,7 @@ logger = logging.getLogger("bonas")
 EPOCHS = 9  # of a full evaluation, unless said otherwise
 _GAMES = 200  # searches played for each ladder that might be recommended
 _MOST_DRAWN = 1e5  # networks in all of them
+_LEAST = 0.3  # tau of a lowest rung: with less, searches on published tables have lost by it
 _ALIKE = 0.05  # standard deviations of quality: ladders that differ by less are equally good
 _UNKNOWN = RankCorrelation(math.nan, math.nan, math.nan, 0)
 
@@ -157,8 +158,9 @@ def calibrate(
 
     The ladder is chosen by playing successive halving on networks whose cheap values are as well correlated
     with the full ones as was measured, or rather half way to the lower end of the interval: few networks
-    may be ranked alike by chance. Several axes together are taken to lose what each loses alone. Of ladders
-    equally good the one that reduces the fewest axes is recommended.
+    may be ranked alike by chance. Several axes together are taken to lose what each loses alone. A lowest
+    rung has to rank better than the number of parameters, and with a tau of 0.3 at least; of ladders equally
+    good the one that reduces the fewest axes is recommended.
 
     Args:
         space: draws and builds the networks, such as one of ``bonas.spaces`` with its hyperparameters.
@@ -434,7 +436,7 @@ def _ladder(axes: Axes, chosen: Sequence[Reduced], size: float) -> _Ladder | Non
     narrowed = _narrowed(axes, chosen)
     rungs = SuccessiveHalving().rungs(narrowed)
     tau = math.prod(_trusted(r.all) for r in chosen)
-    if len(rungs) < 2 or tau <= size:
+    if len(rungs) < 2 or tau <= max(size, _LEAST):
         return None
     lowest = math.prod(r.measured for r in chosen)
     if not 0 < lowest < 1:

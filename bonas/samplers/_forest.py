@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # For one ask: mutations of each incumbent; mutants mutated again, and how often each; prior draws.
 _MUTATIONS, _AGAIN, _FURTHER, _PRIOR = 32, 3, 12, 64
 _LEAST_INITIAL, _MOST_INITIAL = 5, 20
+# Candidates less likely to be feasible are proposed only where there are no others.
+_LIKELY = 0.5
 
 
 class ForestSampler:
@@ -37,7 +39,8 @@ class ForestSampler:
 
     A constraint that can be counted leaves out the candidates that violate it. Of what only trying tells,
     latency and running out of memory, the improvement is multiplied by the probability that a candidate is
-    feasible, learned from the trials (Schonlau et al. 1998, Gardner et al. 2014). An infeasible trial says
+    feasible, learned from the trials (Schonlau et al. 1998, Gardner et al. 2014); candidates that are more
+    likely not feasible come last (a chance constraint, Gelbart et al. 2014). An infeasible trial says
     nothing about quality: networks near a limit are not shunned for being near it.
 
     Args:
@@ -107,9 +110,11 @@ class ForestSampler:
         mean, std = model.predict_encoded(encoded)
         value = log_expected_improvement(mean, std, float(model.beliefs[order[0]]))
         refused = [found_infeasible(view, trial) for trial in view.trials]
-        value += Feasible(encoder, view, refused, rng, n_trees=self.n_trees).log_probability(encoded)
+        log_chance = Feasible(encoder, view, refused, rng, n_trees=self.n_trees).log_probability(encoded)
+        # The improvement expected beyond a limit outweighs any small chance to be within: such come last.
+        unlikely = log_chance < np.log(_LIKELY)
         # Counted for as many as it takes: the first that is allowed is the best of all that are.
-        for i in np.argsort(-value, kind="stable"):
+        for i in np.lexsort((-(value + log_chance), unlikely)):
             if allowed(candidates[int(i)]):
                 return candidates[int(i)]
         return draw_new(space, allowed, rng)

@@ -269,7 +269,8 @@ def _ranking(target: Fidelity, low: Losses, high: Losses, sizes: Losses) -> Rank
 def _warning(name: str, above: str, comparison: Comparison, dropped: bool) -> str:
     """What is to be said about a rung; empty if it does its work."""
     if comparison.n < ENOUGH:
-        return f"{name}: {comparison.n} trials were seen on the next rung; {ENOUGH} are needed to judge it."
+        seen = "1 trial was" if comparison.n == 1 else f"{comparison.n} trials were"
+        return f"{name}: {seen} seen on the next rung; {ENOUGH} are needed to judge it."
     beside = f"tau {comparison.tau:.2f} against {comparison.size:.2f}, n={comparison.n}"
     interval = f"difference {comparison.low:+.2f} to {comparison.high:+.2f}"
     if comparison.worse:

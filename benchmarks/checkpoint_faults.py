@@ -320,7 +320,7 @@ def main() -> int:
     parser.add_argument("--megabytes", type=float, default=6.0, help="of the states that are written then")
     parser.add_argument("--trials", type=int, help="search so many trials in little room")
     parser.add_argument("--jobs", type=int, nargs="*", default=[1, 2])
-    parser.add_argument("--room", type=int, default=3_000_000, help="bytes that are allowed")
+    parser.add_argument("--room", type=int, default=1_200_000, help="bytes that are allowed")
     parser.add_argument("--sizes", type=int, nargs=2, default=[20_000, 400_000], help="of states, in bytes")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

@@ -21,7 +21,7 @@ from bonas.errors import StaleTrialError
 from bonas.room import Room
 from bonas.saved import Saved, merged, saved
 from bonas.store import Owner, Store
-from bonas.store.owners import LEASE, gone, released
+from bonas.store.owners import LEASE, gone, in_this_process, released
 from bonas.store.sql import Transaction
 from fidelity.axes import Axes
 from fidelity.records import Curve, StudyView, TrialRecord, TrialState
@@ -181,8 +181,8 @@ class Ledger:
             dead = released(owner, number, record.watermark) or gone(owner)
             if dead or (dead is None and time.time() >= lease):
                 logger.warning("trial %d: its worker is gone, taken back at its last checkpoint", number)
-                if released(owner, number, record.watermark):
-                    record = dataclasses.replace(record, attempt=1)  # that worker is in good health
+                if in_this_process(owner):
+                    record = dataclasses.replace(record, attempt=1)  # nothing has died
                 self.take_back(transaction, record)
 
     def take_back(

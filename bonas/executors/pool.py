@@ -47,7 +47,8 @@ class _Shipped:
 
     collected: Collected
     value: Any
-    error: BaseException | None
+    error: bytes | None
+    """What was raised, pickled with its class if need be: that of a script may be known nowhere else."""
 
 
 class _Worker:
@@ -276,16 +277,15 @@ def _tell(
     except (Exception, concurrent.futures.CancelledError) as error:
         _tell_death(study, running, error, callbacks, deaths)
         return
-    outcome: BaseException | str | None = shipped.error
-    if shipped.error is None or isinstance(shipped.error, Exception):
+    error = _raised(shipped)
+    outcome: BaseException | str | None = error
+    if error is None or isinstance(error, Exception):
         del deaths[trial.number]
     else:
         # An exit in a worker ends nobody else; told as such, the trial is paused and handed out again.
         deaths[trial.number] += 1
         if deaths[trial.number] >= MOST_DEATHS:
-            outcome = (
-                f"its worker exited {MOST_DEATHS} times ({type(shipped.error).__name__}: {shipped.error})"
-            )
+            outcome = f"its worker exited {MOST_DEATHS} times ({type(error).__name__}: {error})"
     trial.adopt(shipped.collected)
     try:
         told = study.tell(trial, shipped.value, outcome)
@@ -295,7 +295,7 @@ def _tell(
     except BaseException:
         study.release(trial)
         raise
-    after_tell(study, told, shipped.error, callbacks)
+    after_tell(study, told, error, callbacks)
 
 
 def _tell_death(
@@ -329,7 +329,7 @@ def _tell_rest(study: Study, waiting: dict[Future[_Shipped], _Running]) -> None:
             try:
                 shipped = future.result()
                 trial.adopt(shipped.collected)
-                study.tell(trial, shipped.value, shipped.error)
+                study.tell(trial, shipped.value, _raised(shipped))
             except (Exception, concurrent.futures.CancelledError):
                 if running.overdue:
                     study.abandon(trial, trial.segment.time_up)
@@ -428,18 +428,33 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (int, float)) else repr(value)[:200]
 
 
-def _portable(error: BaseException | None) -> BaseException | None:
-    """The exception, or if it cannot travel one of the same name and text."""
+def _portable(error: BaseException | None) -> bytes | None:
+    """The exception as bytes, or if it cannot travel one of the same name and text."""
     if error is None:
         return None
     import cloudpickle
 
     try:
-        cloudpickle.loads(cloudpickle.dumps(error))
+        data: bytes = cloudpickle.dumps(error)
+        cloudpickle.loads(data)
     except Exception:
-        kind = type(type(error).__name__, (Exception,), {})
         try:
-            error = kind(str(error))
+            text = str(error)
         except Exception:  # its own text is broken
-            error = kind("(its message cannot be shown)")
+            text = "(its message cannot be shown)"
+        data = cloudpickle.dumps(type(type(error).__name__, (Exception,), {})(text))
+    return data
+
+
+def _raised(shipped: _Shipped) -> BaseException | None:
+    if shipped.error is None:
+        return None
+    import cloudpickle
+
+    try:
+        error: BaseException = cloudpickle.loads(shipped.error)  # sent by a worker, never read from a disk
+    except Exception as unknown:
+        return RuntimeError(
+            f"what the worker raised is known there only ({type(unknown).__name__}: {unknown})"
+        )
     return error

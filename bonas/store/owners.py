@@ -66,6 +66,11 @@ def gone(owner: str) -> bool | None:
     return now is not None and ticks != 0 and now != ticks
 
 
+def in_this_process(owner: str) -> bool:
+    """Whether an owner is, or was, a study object of this very process."""
+    return owner.rsplit(":", 1)[0] == f"{socket.gethostname()}:{os.getpid()}:{_start_time(os.getpid()) or 0}"
+
+
 def _start_time(process: int) -> int | None:
     """Field 22 of /proc/PID/stat; None where there is no such file, or for a process that is a zombie."""
     try:

@@ -314,7 +314,7 @@ class TestInterruption:
                 while trial.segment.deadline is not None and not s.timed_out:
                     pass
 
-        s.optimize(slow, timeout=0.05)
+        s.optimize(slow, timeout=1.0)
         assert epochs == [1]
         assert s.trials[0].state == TrialState.PAUSED
         s.optimize(slow)

@@ -209,7 +209,10 @@ class TestMemory:
 
 
 class TestDeaths:
-    def test_a_segment_that_takes_every_process_along_is_given_up(self, tmp_path: Path) -> None:
+    def test_a_segment_that_takes_every_process_along_is_given_up(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("bonas.ledger.in_this_process", lambda owner: False)
         lost = 0
         while True:
             s = full(storage=tmp_path, study_name="s", load_if_exists=True)
@@ -226,7 +229,10 @@ class TestDeaths:
         assert failed.reason == f"its worker was gone {lost} times in a row, nothing was saved"
         assert failed.cost > 0
 
-    def test_one_that_gets_further_each_time_is_not(self, tmp_path: Path) -> None:
+    def test_one_that_gets_further_each_time_is_not(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("bonas.ledger.in_this_process", lambda owner: False)
         for epoch in range(1, 9):
             s = full(storage=tmp_path, study_name="s", load_if_exists=True)
             trial = s.ask()
@@ -237,6 +243,15 @@ class TestDeaths:
             trial.report(1.0, epoch)
             trial.save_checkpoint({})
             trial.flush()
+            del s, trial
+            gc.collect()
+
+    def test_nor_one_whose_study_was_made_again_in_the_same_process(self, tmp_path: Path) -> None:
+        for _ in range(8):
+            s = full(storage=tmp_path, study_name="s", load_if_exists=True)
+            trial = s.ask()
+            assert trial is not None
+            assert trial.number == 0
             del s, trial
             gc.collect()
 

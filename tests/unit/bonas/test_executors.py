@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import threading
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 import bonas
 from bonas.executors.calling import call
 from bonas.executors.here import Interruption, interruptible
-from bonas.executors.pool import _plain, _portable
+from bonas.executors.pool import _plain, _portable, _raised, _Shipped
 
 
 class Handle:
@@ -100,7 +101,8 @@ class TestTravelling:
                 raise TypeError("cannot travel")
 
         for error in (ValueError("v"), LocalError("l")):
-            sent = _portable(error)
+            shipped = _Shipped(None, None, _portable(error))  # type: ignore[arg-type]
+            sent = _raised(pickle.loads(pickle.dumps(shipped)))  # noqa: S301
             assert (type(sent).__name__, str(sent)) == (type(error).__name__, str(error))
         assert _portable(None) is None
 

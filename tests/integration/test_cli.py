@@ -154,11 +154,16 @@ def test_going_on_needs_only_the_folder_and_keeps_what_was_found(tmp_path: Path)
 
 def test_size_limits_are_decided_before_training(tmp_path: Path) -> None:
     folder = tmp_path / "s"
-    limits = ("--max-parameters", 30_000, "--max-macs", 2_000_000)
+    limits = ("--max-parameters", 30_000, "--max-macs", 2_000_000, "--max-memory", "2GB", "--max-latency", 30)
     assert run("search", *TINY, "--study", folder, "--n-trials", 3, *limits, "--no-retrain").code == 0
     study = bonas.load_study(storage=folder)
+    assert study.constraints["memory"] == 2e9
+    latency = study.constraints["latency"]
+    assert isinstance(latency, bonas.Latency)
+    assert latency.seconds == 30
     trained = [t for t in study.trials if t.cost > 0]
     assert len(trained) == 3
+    assert all(0 < t.user_attrs["measured_latency"] < 30 for t in trained)
     assert all(study.space.count(t.params).parameters <= 30_000 for t in trained)
 
 

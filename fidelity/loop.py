@@ -16,6 +16,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.utils.hooks import RemovableHandle
 
 from fidelity import augmentation
 from fidelity.examples import Examples
@@ -95,6 +97,7 @@ def train_epoch(
     annealed = [module for module in model.modules() if isinstance(module, Annealed)]
     running = _RunningStatistics(model, steps)
     precision = mixed_precision(device)
+    single_pixels = _SinglePixels(model, device)
 
     def gradients(x: torch.Tensor, targets: augmentation.Targets) -> tuple[torch.Tensor, torch.Tensor]:
         """Of the mean loss of a batch: added up over micro-batches. Returns the sum of losses and (b, k)."""
@@ -103,7 +106,7 @@ def train_epoch(
         pieces = zip(*(t.tensor_split(parts) for t in (x, *(y for _, y in targets))), strict=True)
         for inputs, *labels in pieces:
             running.before_a_pass(parts)
-            with precision:
+            with precision, single_pixels:
                 outputs = model(inputs)  # (b / parts, k)
             scores.append(task.scores(outputs))
             loss = torch.zeros((), device=device)
@@ -221,6 +224,41 @@ class _RunningStatistics:
         """The momenta as they were."""
         for layer, momentum in self._layers:
             layer.momentum = momentum
+
+
+class _SinglePixels:
+    """Within it, on a CPU, a network's convolutions of images one pixel high or wide compute in float32.
+
+    In bfloat16, AMX kernels give the weights of strided ones (3×3 and larger, of 1×1 images) gradients from
+    memory that nobody wrote (seen with torch 2.15): NaN at times, and never the same bits twice.
+    """
+
+    def __init__(self, model: torch.nn.Module, device: torch.device) -> None:
+        cpu = device.type == "cpu" and _CPU.get("amx_bf16", False)
+        self._layers = [m for m in model.modules() if isinstance(m, _ConvNd)] if cpu else []
+        self._handles: list[RemovableHandle] = []
+        self._enabled = False
+
+    def __enter__(self) -> None:
+        for layer in self._layers:
+            self._handles.append(layer.register_forward_pre_hook(self._before))
+            self._handles.append(layer.register_forward_hook(self._after))
+
+    def __exit__(self, *raised: object) -> None:
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _before(
+        self, layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, ...] | None:
+        self._enabled = torch.is_autocast_enabled("cpu")
+        if not self._enabled or min(inputs[0].shape[2:]) > 1:
+            return None
+        torch.set_autocast_enabled("cpu", False)
+        return tuple(x.float() for x in inputs)
+
+    def _after(self, layer: torch.nn.Module, inputs: object, output: object) -> None:
+        torch.set_autocast_enabled("cpu", self._enabled)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,9 @@ from fidelity.records import Fidelity
 from fidelity.schedules import Schedule
 from fidelity.tasks import METRICS, Regression, Task, task_of, told
 
-HOPELESS = 3.0  # times the loss of a network that has learned nothing
+# Times the loss of a network that has learned nothing. Of 117 random trainings 5 were above 3 after the first
+# epoch; none ended better than guessing, but the mildest, at 16 in its second epoch, came near it.
+HOPELESS = 30.0
 
 
 class Diverged(RuntimeError):  # noqa: N818 - an event, as in StopIteration

@@ -475,6 +475,23 @@ def test_a_run_that_is_far_worse_than_guessing_ends(objective: TrainOn) -> None:
     assert list(trial.reports) == [1]
 
 
+def test_strides_on_single_pixels_train_to_the_same_bits(objective: TrainOn) -> None:
+    def build() -> nn.Module:
+        shrink = (nn.AdaptiveAvgPool2d(1), nn.Conv2d(1, 16, 3, 2, 1), nn.Conv2d(16, 32, 5, 2, 2))
+        return nn.Sequential(*shrink, nn.Flatten(), nn.Linear(32, 3))
+
+    ends = []
+    for _ in range(10):  # kernels that read what nobody wrote find something else each time
+        used = [torch.full((size,), torch.nan) for size in (256, 4096, 65536) for _ in range(10)]
+        del used
+        trial = FakeTrial({"optimizer": "sgd", "lr": 0.01}, build=build)
+        objective(trial)
+        assert trial.checkpoint is not None
+        ends.append(trial.checkpoint[1]["model"])
+    assert all(torch.equal(end[name], values) for end in ends for name, values in ends[0].items())
+    assert not torch.is_autocast_enabled("cpu")
+
+
 # -- memory ------------------------------------------------------------------------------------------
 
 

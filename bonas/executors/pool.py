@@ -277,15 +277,15 @@ def _tell(
     except (Exception, concurrent.futures.CancelledError) as error:
         _tell_death(study, running, error, callbacks, deaths)
         return
-    error = _raised(shipped)
-    outcome: BaseException | str | None = error
-    if error is None or isinstance(error, Exception):
+    raised = _raised(shipped)
+    outcome: BaseException | str | None = raised
+    if raised is None or isinstance(raised, Exception):
         del deaths[trial.number]
     else:
         # An exit in a worker ends nobody else; told as such, the trial is paused and handed out again.
         deaths[trial.number] += 1
         if deaths[trial.number] >= MOST_DEATHS:
-            outcome = f"its worker exited {MOST_DEATHS} times ({type(error).__name__}: {error})"
+            outcome = f"its worker exited {MOST_DEATHS} times ({type(raised).__name__}: {raised})"
     trial.adopt(shipped.collected)
     try:
         told = study.tell(trial, shipped.value, outcome)
@@ -295,7 +295,7 @@ def _tell(
     except BaseException:
         study.release(trial)
         raise
-    after_tell(study, told, error, callbacks)
+    after_tell(study, told, raised, callbacks)
 
 
 def _tell_death(

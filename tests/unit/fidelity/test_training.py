@@ -52,7 +52,7 @@ def objective() -> TrainOn:
     drop_path=st.sampled_from([0.0, 0.4]),
     memory=st.sampled_from([5, 14, 10**9]),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_resumed_is_bit_identical_to_uninterrupted(
     params: dict[str, Any],
     stops: set[int],

@@ -230,10 +230,9 @@ def main() -> int:
                     records.append(evaluate(method, d, seed, bound()))
                     file.write(json.dumps(records[-1]) + "\n")
                     file.flush()
-    records = [r for r in records if r["seed"] < arguments.seeds]
     records.sort(key=lambda r: (list(METHODS).index(r["method"]), r["dataset"], r["seed"]))
     RESULTS.write_text("".join(json.dumps(r) + "\n" for r in records))
-    lines = report(records, arguments.seeds)
+    lines = report([r for r in records if r["seed"] < arguments.seeds], arguments.seeds)
     most = bound(of_the_prior=True)
     found = {m: evaluate(m, 0, 0, most) for m in METHODS}
     ended = ", ".join(f"{m} {r['networks']} ({r['infeasible']})" for m, r in found.items())

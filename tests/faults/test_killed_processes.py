@@ -101,8 +101,9 @@ class TestKilled:
 
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 1)])
     def test_sigterm_and_ctrl_c_pause_at_the_next_epoch(
-        self, processes: Any, tmp_path: Path, number: int, code: int
+        self, processes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
     ) -> None:
+        monkeypatch.setattr(bonas.trial, "CHECKPOINT_INTERVAL", 0.0)  # search() leaves it changed
         objective = Kills(tmp_path, "halt", 6, 1)
         worker = processes.Process(target=search, args=(tmp_path, objective))
         worker.start()

@@ -114,7 +114,7 @@ BAD = {
     "half a shape": (["chain", "--input-shape", "3,32"], "channels, height, width"),
     "vectors for images": (["chain", "--input-shape", "64"], "Use mlp"),
     "images for vectors": (["mlp", "--input-shape", "3,32,32"], "Use chain"),
-    "one class": (["chain", "--classes", "1"], "at least 2"),
+    "no class": (["chain", "--classes", "0"], "at least 1"),
     "cells of a chain": (["chain", "--cells", "2"], "is a choice of cell spaces"),
     "odd filters": (["darts", "--filters", "5"], "even"),
     "small images": (["darts", "--input-shape", "3,1,1"], "larger"),

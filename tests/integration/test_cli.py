@@ -110,7 +110,7 @@ def test_show_prints_the_leaderboard_and_writes_pictures(searched: tuple[Path, R
     assert "maximize accuracy\n4 trials: " in ran.out
     assert len(re.findall(r"^ *\d+ +\d+ +0\.\d{4}", ran.out, re.MULTILINE)) == 4
     page = (tmp_path / "report.html").read_text()
-    assert page.count("<svg") == 4  # the network, the search, its parameters, its rungs
+    assert page.count("<svg") == 4  # the network, the search, its curves, its rungs
     assert (tmp_path / "new" / "study.png").read_bytes().startswith(b"\x89PNG")
 
 

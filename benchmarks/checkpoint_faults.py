@@ -188,8 +188,8 @@ class Saving:
         logging.getLogger("bonas").setLevel(logging.ERROR)
         rng = np.random.default_rng(trial.seed)
         size = int(np.exp(rng.uniform(np.log(self.smallest), np.log(self.largest))))
+        noise = rng.normal(size=trial.horizon)  # the same in every segment
         state = trial.load_checkpoint() or {"epochs": 0, "weights": rng.bytes(size)}
-        noise = rng.normal(size=trial.horizon)
         for epoch in trial.epochs():
             state["epochs"] += 1
             if state["epochs"] != epoch:

@@ -18,29 +18,27 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 import time
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import _runs
 import _tables
 import ask_time
 import numpy as np
+from _searches import AXES, Bare, space
 
 from bonas import samplers, spaces
 from bonas.feasibility import Feasibility, checked
-from fidelity.axes import Axes
 from fidelity.records import Curve, Observation, StudyView, TrialRecord, TrialState
 
 RESULTS = Path(__file__).parent / "results" / "constraints.jsonl"
 EVALUATIONS = 100
 SHARE = 0.1
-AXES = Axes()
 METHODS = {
     "RandomSampler": {"name": "RandomSampler"},
     "ForestSampler": samplers.ForestSampler().to_dict(),
@@ -52,11 +50,6 @@ METHODS = {
 @cache
 def table() -> _tables.NasBench201:
     return _tables.nasbench201()
-
-
-@cache
-def space() -> spaces.Space:
-    return spaces.cell(preset="nas_bench_201")
 
 
 @cache
@@ -88,32 +81,20 @@ def bound(*, of_the_prior: bool = False) -> int:
 
 def evaluate(method: str, dataset: int, seed: int, most: int) -> dict[str, Any]:
     """One search of 100 evaluations among the cells with at most so many parameters."""
-    sampler = samplers.from_dict(METHODS[method])
     bounds = Feasibility(space(), checked({"parameters": most}, space()), AXES)
+    search = Bare(samplers.from_dict(METHODS[method]), seed, {"value": "maximize"}, bounds)
     noise = np.random.default_rng([seed, dataset, 1])
-    records: list[TrialRecord] = []
     rows: list[int] = []
     milliseconds = []
-    for number in range(EVALUATIONS):
-        view = StudyView(tuple(records), AXES, directions=("maximize",), bounds=bounds)
+    for _ in range(EVALUATIONS):
         began = time.process_time()
-        params = sampler.sample(space(), view, np.random.default_rng([seed, number]))
+        params = search.ask()
         milliseconds.append(1e3 * (time.process_time() - began))
         if params is None:  # all are evaluated
             break
         row = table().row(params)
         rows.append(row)
-        value = table().observe(row, dataset, noise)
-        records.append(
-            TrialRecord(
-                number=number,
-                params=params,
-                key=space().key(params),
-                state=TrialState.COMPLETE,
-                fidelity=AXES.full,
-                curves=(Curve((Observation(1, {"value": value}, 1.0, AXES.full),)),),
-            )
-        )
+        search.tell(table().observe(row, dataset, noise))
     feasible = parameters() <= most
     regret = table().regret(np.arange(len(feasible)), dataset)
     regret = regret - regret[feasible].min()
@@ -188,17 +169,14 @@ def report(records: list[dict[str, Any]], seeds: int) -> list[str]:
         if not mine:
             continue
         cells = [
-            mean([r["regret"][n] for r in mine if r["dataset"] == d]) for n in ("30", "100") for d in datasets
+            _runs.mean([r["regret"][n] for r in mine if r["dataset"] == d])
+            for n in ("30", "100")
+            for d in datasets
         ]
         outside = f"{sum(r['infeasible'] for r in mine)} of {EVALUATIONS * len(mine):,}"
         median = np.median([r["ms_per_ask"] for r in mine])
         lines.append(f"| {method} | {outside} | {' | '.join(cells)} | {median:.1f} |")
     return lines
-
-
-def mean(values: list[float]) -> str:
-    error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    return f"{np.mean(values):.2f} ± {error:.2f}"
 
 
 def main() -> int:
@@ -212,10 +190,9 @@ def main() -> int:
         print(skipped)
         return 0
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    records = []
-    if RESULTS.exists():
-        records = [json.loads(line) for line in RESULTS.read_text().splitlines() if line.endswith("}")]
-        records = [r for r in records if METHODS.get(r["method"]) == r["settings"] and r["bound"] == bound()]
+    records = [
+        r for r in _runs.read(RESULTS) if METHODS.get(r["method"]) == r["settings"] and r["bound"] == bound()
+    ]
     present = {(r["method"], r["dataset"], r["seed"]) for r in records}
     began = time.monotonic()
     with RESULTS.open("a") as file:
@@ -231,7 +208,7 @@ def main() -> int:
                     file.write(json.dumps(records[-1]) + "\n")
                     file.flush()
     records.sort(key=lambda r: (list(METHODS).index(r["method"]), r["dataset"], r["seed"]))
-    RESULTS.write_text("".join(json.dumps(r) + "\n" for r in records))
+    _runs.write(RESULTS, records)
     lines = report([r for r in records if r["seed"] < arguments.seeds], arguments.seeds)
     most = bound(of_the_prior=True)
     found = {m: evaluate(m, 0, 0, most) for m in METHODS}
@@ -253,8 +230,7 @@ def main() -> int:
     for name, without, within in asks():
         cells = (f"{t['median']:.1f} ({t['p90']:.1f})" for t in (without, within))
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "scikit-learn", "smac", "optuna"))
-    lines += ["", f"Python {platform.python_version()}, {packages}; {platform.machine()}, one thread."]
+    lines += ["", _runs.conditions("numpy", "scikit-learn", "smac", "optuna")]
     RESULTS.with_suffix(".md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
     return 0

@@ -17,7 +17,6 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the processes below share the cores already
 
+import _runs
 import numpy as np
 import tables
 
@@ -362,14 +362,6 @@ def draw(records: list[dict[str, Any]], table: tables.Table) -> Any:
     return figure
 
 
-def _read(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:  # torn by an interruption; the search is made again
-            continue
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=30)
@@ -382,23 +374,18 @@ def main() -> int:
     # Searches with other settings, or of another table, do not belong in the same table.
     records = [
         r
-        for r in _read(arguments.results)
+        for r in _runs.read(arguments.results)
         if r["method"] in METHODS
         and r["settings"] == json.loads(json.dumps(_settings(r["method"], len(table))))
         and r["seed"] < arguments.seeds
     ]
     present = {(r["method"], r["seed"]) for r in records}
     wanted = [(m, s) for s in range(arguments.seeds) for m in METHODS]
-    with ProcessPoolExecutor(arguments.processes) as pool, arguments.results.open("a") as file:
-        left = [pool.submit(search, arguments.table, *job) for job in wanted if job not in present]
-        for done in as_completed(left):
-            records.append(done.result())
-            file.write(json.dumps(records[-1]) + "\n")
-            file.flush()
-            print(f"{len(records)}/{len(wanted)}", end="\r", file=sys.stderr, flush=True)
+    left = [(arguments.table, *job) for job in wanted if job not in present]
+    _runs.add(arguments.results, records, search, left, arguments.processes)
     # The file in a fixed order, without searches of other settings.
     records.sort(key=lambda r: (list(METHODS).index(r["method"]), r["seed"]))
-    arguments.results.write_text("".join(json.dumps(r) + "\n" for r in records))
+    _runs.write(arguments.results, records)
     text = markdown(records, table, arguments.seeds)
     arguments.results.with_suffix(".md").write_text(text + "\n")
     draw(records, table).savefig(arguments.picture, dpi=144)

@@ -13,28 +13,25 @@ one run a line, in ``results/nasbench201.jsonl``, the table in ``results/nasbenc
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the processes below share the cores already
 
+import _runs
+import _searches
 import _tables
 import numpy as np
 
-from bonas import samplers, spaces
-from fidelity.axes import Axes
-from fidelity.records import Curve, Observation, StudyView, TrialRecord, TrialState
+from bonas import samplers
+from fidelity.records import StudyView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 RESULTS = Path(__file__).parent / "results"
 EVALUATIONS = 100
@@ -54,31 +51,31 @@ def _table() -> _tables.NasBench201:
     return _tables.nasbench201()
 
 
-@cache
-def _space() -> Any:
-    return spaces.cell(preset="nas_bench_201")
-
-
 def evaluate(method: str, dataset: int, seed: int) -> dict[str, Any]:
     """One search of 100 evaluations."""
     noise = np.random.default_rng([seed, dataset, 1])
-    search = _alone(seed) if method == PEER else _bare(METHODS[method], seed)
+    search = _search(method, seed)
     rows: list[int] = []
     losses: list[float] = []
     params: list[dict[str, Any]] = []
     milliseconds: list[float] = []
-    value: float | None = None
     for _ in range(EVALUATIONS):
         began = time.process_time()
-        proposed = search.send(value)
+        if losses:
+            search.tell(losses[-1])
+        proposed = search.ask()
         milliseconds.append(1e3 * (time.process_time() - began))
+        assert proposed is not None
         row = _table().row(proposed)
-        value = _table().observe(row, dataset, noise)
         rows.append(row)
         params.append(proposed)
-        losses.append(value)
+        losses.append(_table().observe(row, dataset, noise))
     regret = _table().regret(np.array(rows), dataset)
-    mean, _ = samplers.ForestSampler().posterior(_space(), _view(params, losses), params)
+    trials = tuple(
+        _searches.record(i, p, {"value": v}) for i, (p, v) in enumerate(zip(params, losses, strict=True))
+    )
+    view = StudyView(trials, _searches.AXES, directions=("maximize",))
+    mean, _ = samplers.ForestSampler().posterior(_searches.space(), view, params)
     return {
         "method": method,
         "settings": METHODS[method],
@@ -91,61 +88,12 @@ def evaluate(method: str, dataset: int, seed: int) -> dict[str, Any]:
     }
 
 
-def _bare(settings: dict[str, Any], seed: int) -> Any:
-    """A sampler of this project on records; yields configurations, is sent their values."""
-    sampler = samplers.from_dict(settings)
-    params: list[dict[str, Any]] = []
-    values: list[float] = []
-
-    def search() -> Iterator[dict[str, Any]]:
-        records: list[TrialRecord] = []
-        while True:
-            view = StudyView(tuple(records), _AXES, directions=("maximize",))
-            proposed = sampler.sample(_space(), view, np.random.default_rng([seed, len(records)]))
-            assert proposed is not None
-            value = yield proposed
-            params.append(proposed)
-            values.append(value)
-            records.append(_record(len(records), proposed, value))
-
-    return search()
-
-
-_AXES = Axes()
-
-
-def _record(number: int, params: dict[str, Any], value: float) -> TrialRecord:
-    full = _AXES.full
-    return TrialRecord(
-        number=number,
-        params=params,
-        key=_space().key(params),
-        state=TrialState.COMPLETE,
-        fidelity=full,
-        curves=(Curve((Observation(1, {"value": value}, 1.0, full),)),),
-    )
-
-
-def _view(params: list[dict[str, Any]], values: list[float]) -> StudyView:
-    records = tuple(_record(i, p, v) for i, (p, v) in enumerate(zip(params, values, strict=True)))
-    return StudyView(records, _AXES, directions=("maximize",))
-
-
-def _alone(seed: int) -> Any:
-    """Optuna as its users run it: six categoricals, ask and tell on its in-memory storage."""
+def _search(method: str, seed: int) -> _searches.Search:
+    if method != PEER:
+        return _searches.Bare(samplers.from_dict(METHODS[method]), seed, {"value": "maximize"})
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-    def search() -> Iterator[dict[str, Any]]:
-        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
-        while True:
-            trial = study.ask()
-            operations = _table().OPERATIONS
-            value = yield {f"edge{k}": trial.suggest_categorical(f"edge{k}", operations) for k in range(6)}
-            study.tell(trial, value)
-
-    return search()
+    return _searches.Alone(optuna.samplers.TPESampler(seed=seed), ["maximize"])
 
 
 def _report(records: list[dict[str, Any]], seeds: int) -> str:
@@ -162,31 +110,11 @@ def _report(records: list[dict[str, Any]], seeds: int) -> str:
         for n in ("30", "100", "recommended"):
             for dataset in datasets:
                 mine = [r for r in records if r["method"] == method and r["dataset"] == dataset]
-                cells.append(_mean([r["visited"][n] if n.isdigit() else r[n] for r in mine]))
+                cells.append(_runs.mean([r["visited"][n] if n.isdigit() else r[n] for r in mine]))
         asks = [r["ms_per_ask"] for r in records if r["method"] == method]
         lines.append(f"| {method} | {' | '.join(cells)} | {np.median(asks):.1f} |")
-    packages = ", ".join(
-        f"{name} {version(name)}" for name in ("numpy", "scikit-learn", "smac", "optuna", "ConfigSpace")
-    )
-    lines += [
-        "",
-        f"Python {platform.python_version()}, {packages}; {os.cpu_count()} cores, one thread a search.",
-    ]
+    lines += ["", _runs.conditions("numpy", "scikit-learn", "smac", "optuna", "ConfigSpace")]
     return "\n".join(lines)
-
-
-def _mean(values: list[float]) -> str:
-    if len(values) < 2:
-        return "–" if not values else f"{values[0]:.2f}"
-    return f"{np.mean(values):.2f} ± {np.std(values, ddof=1) / np.sqrt(len(values)):.2f}"
-
-
-def _read(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_text().splitlines():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:  # torn by an interruption; the run is made again
-            continue
 
 
 def main() -> int:
@@ -200,24 +128,16 @@ def main() -> int:
     except _tables.SkippedError as skipped:
         print(skipped)
         return 0
-    arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    records = []
-    if arguments.results.exists():
-        # Runs with other settings than today's do not belong in the same table.
-        records = [r for r in _read(arguments.results) if METHODS.get(r["method"]) == r["settings"]]
+    # Runs with other settings than today's do not belong in the same table.
+    records = [r for r in _runs.read(arguments.results) if METHODS.get(r["method"]) == r["settings"]]
     wanted = [(m, d, s) for s in range(arguments.seeds) for m in METHODS for d in range(3)]
     present = {(r["method"], r["dataset"], r["seed"]) for r in records}
     open_runs = [(m, d, s) for m, d, s in wanted if (m, _table().datasets[d], s) not in present]
-    with ProcessPoolExecutor(arguments.processes) as pool, arguments.results.open("a") as file:
-        for done in as_completed([pool.submit(evaluate, *run) for run in open_runs]):
-            records.append(done.result())
-            file.write(json.dumps(records[-1]) + "\n")
-            file.flush()
-            print(f"{len(records)}/{len(wanted)}", end="\r", file=sys.stderr, flush=True)
+    _runs.add(arguments.results, records, evaluate, open_runs, arguments.processes)
     # The file in a fixed order, without runs of other settings.
     records = [r for r in records if r["seed"] < arguments.seeds]
     records.sort(key=lambda r: (list(METHODS).index(r["method"]), r["dataset"], r["seed"]))
-    arguments.results.write_text("".join(json.dumps(r) + "\n" for r in records))
+    _runs.write(arguments.results, records)
     table = _report(records, arguments.seeds)
     arguments.results.with_suffix(".md").write_text(table + "\n")
     print(table)

@@ -18,20 +18,18 @@ Interrupted, it goes on where it stopped; runs lie, one a line, in ``results/par
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the processes below share the cores already
 
+import _runs
+import _searches
 import _tables
 import numpy as np
 
@@ -61,13 +59,6 @@ def _table() -> _tables.NasBench201:
 
 
 @cache
-def _space() -> Any:
-    from bonas import spaces
-
-    return spaces.cell(preset="nas_bench_201")
-
-
-@cache
 def truth(problem: tuple[str, str]) -> tuple[np.ndarray, np.ndarray, float]:
     """Losses of every cell, shape (cells, 2): mean error and size; the reference, and the front's volume."""
     name, second = problem
@@ -94,14 +85,17 @@ def evaluate(method: str, problem: tuple[str, str], seed: int) -> dict[str, Any]
     name, second = problem
     dataset = _table().datasets.index(name)
     noise = np.random.default_rng([seed, dataset, 1])
-    search = _alone(method, seed) if method in ALONE else _bare(method, seed)
+    search = _search(method, seed)
     rows: list[int] = []
     milliseconds: list[float] = []
     values: tuple[float, float] | None = None
     for _ in range(EVALUATIONS):
         began = time.process_time()
-        proposed = search.send(values)
+        if values is not None:
+            search.tell(*values)
+        proposed = search.ask()
         milliseconds.append(1e3 * (time.process_time() - began))
+        assert proposed is not None
         row = _table().row(proposed)
         rows.append(row)
         values = _table().observe(row, dataset, noise), float(getattr(_table(), second)[row, dataset])
@@ -114,57 +108,20 @@ def evaluate(method: str, problem: tuple[str, str], seed: int) -> dict[str, Any]
     }
 
 
-def _bare(method: str, seed: int) -> Any:
-    """A sampler of this project on records; yields configurations, is sent their values."""
-    from bonas import samplers
-    from fidelity.axes import Axes
-    from fidelity.records import Curve, Observation, StudyView, TrialRecord, TrialState
+def _search(method: str, seed: int) -> _searches.Search:
+    if method in BARE:
+        from bonas import samplers
 
-    sampler = samplers.get(method.removesuffix("Sampler").lower())
-    axes, names = Axes(), ("accuracy", "size")
-
-    def search() -> Iterator[dict[str, Any]]:
-        records: list[TrialRecord] = []
-        while True:
-            view = StudyView(tuple(records), axes, ("maximize", "minimize"), names)
-            proposed = sampler.sample(_space(), view, np.random.default_rng([seed, len(records)]))
-            assert proposed is not None
-            values = yield proposed
-            seen = Observation(1, dict(zip(names, values, strict=True)), 1.0, axes.full)
-            records.append(
-                TrialRecord(
-                    number=len(records),
-                    params=proposed,
-                    key=_space().key(proposed),
-                    state=TrialState.COMPLETE,
-                    fidelity=axes.full,
-                    curves=(Curve((seen,)),),
-                )
-            )
-
-    return search()
-
-
-def _alone(method: str, seed: int) -> Any:
-    """Optuna as its users run it: six categoricals, ask and tell on its in-memory storage."""
+        sampler = samplers.get(method.removesuffix("Sampler").lower())
+        return _searches.Bare(sampler, seed, {"accuracy": "maximize", "size": "minimize"})
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    samplers = {
+    alone = {
         NSGA: lambda: optuna.samplers.NSGAIISampler(seed=seed),
         NSGA_SMALL: lambda: optuna.samplers.NSGAIISampler(seed=seed, population_size=20),
         TPE: lambda: optuna.samplers.TPESampler(seed=seed),
     }
-
-    def search() -> Iterator[dict[str, Any]]:
-        study = optuna.create_study(directions=["maximize", "minimize"], sampler=samplers[method]())
-        while True:
-            trial = study.ask()
-            operations = _table().OPERATIONS
-            values = yield {f"edge{k}": trial.suggest_categorical(f"edge{k}", operations) for k in range(6)}
-            study.tell(trial, values)
-
-    return search()
+    return _searches.Alone(alone[method](), ["maximize", "minimize"])
 
 
 # Ranking a rung -----------------------------------------------------------------------------------
@@ -293,7 +250,7 @@ def compare_orders(seeds: int) -> str:
             shares = [
                 [promoted(order, p, seed, brackets, size, quota) for p in PROBLEMS] for seed in range(seeds)
             ]
-            cells.append(_mean(np.mean(shares, axis=1).tolist()))
+            cells.append(_runs.mean(np.mean(shares, axis=1).tolist(), 1))
         lines.append(f"| {order} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -312,32 +269,14 @@ def _report(records: list[dict[str, Any]], seeds: int) -> str:
     for method in METHODS:
         mine = [r for r in records if r["method"] == method]
         cells = [
-            _mean([r["share"][str(n)] for r in mine if tuple(r["problem"]) == p])
+            _runs.mean([r["share"][str(n)] for r in mine if tuple(r["problem"]) == p], 1)
             for n in (30, 100)
             for p in PROBLEMS
         ]
         asks = [r["ms_per_ask"] for r in mine] or [np.nan]
         lines.append(f"| {method} | {' | '.join(cells)} | {np.median(asks):.1f} |")
-    packages = ", ".join(f"{n} {version(n)}" for n in ("numpy", "scikit-learn", "smac", "optuna"))
-    lines += [
-        "",
-        f"Python {platform.python_version()}, {packages}; {os.cpu_count()} cores, one thread a search.",
-    ]
+    lines += ["", _runs.conditions("numpy", "scikit-learn", "smac", "optuna")]
     return "\n".join(lines)
-
-
-def _mean(values: list[float]) -> str:
-    if len(values) < 2:
-        return "–" if not values else f"{values[0]:.1f}"
-    return f"{np.mean(values):.1f} ± {np.std(values, ddof=1) / np.sqrt(len(values)):.1f}"
-
-
-def _read(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_text().splitlines():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:  # torn by an interruption; the run is made again
-            continue
 
 
 def main() -> int:
@@ -358,20 +297,15 @@ def main() -> int:
         (arguments.results.parent / "pareto_orders.md").write_text(table + "\n")
         print(table)
         return 0
-    records = list(_read(arguments.results)) if arguments.results.exists() else []
+    records = list(_runs.read(arguments.results))
     wanted = [(m, p, s) for s in range(arguments.seeds) for m in METHODS for p in PROBLEMS]
     present = {(r["method"], tuple(r["problem"]), r["seed"]) for r in records}
     open_runs = [run for run in wanted if run not in present]
-    with ProcessPoolExecutor(arguments.processes) as pool, arguments.results.open("a") as file:
-        for done in as_completed([pool.submit(evaluate, *run) for run in open_runs]):
-            records.append(done.result())
-            file.write(json.dumps(records[-1]) + "\n")
-            file.flush()
-            print(f"{len(records)}/{len(wanted)}", end="\r", file=sys.stderr, flush=True)
+    _runs.add(arguments.results, records, evaluate, open_runs, arguments.processes)
     # The file in a fixed order, without runs of methods that are no more.
     records = [r for r in records if r["method"] in METHODS and r["seed"] < arguments.seeds]
     records.sort(key=lambda r: (METHODS.index(r["method"]), r["problem"], r["seed"]))
-    arguments.results.write_text("".join(json.dumps(r) + "\n" for r in records))
+    _runs.write(arguments.results, records)
     table = _report(records, arguments.seeds)
     arguments.results.with_suffix(".md").write_text(table + "\n")
     print(table)

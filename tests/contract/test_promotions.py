@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pytest
+from engine import Ladder
 
 import bonas
 from bonas import fidelity, spaces
-from fidelity.records import StudyView, TrialRecord, TrialState
-from fidelity.schedulers import Action, Done, Resume, Start, Wait
+from fidelity.records import TrialRecord, TrialState
 
 PARAMS = {"optimizer": "adamw", "lr": 0.01, "batch_size": 32, "augmentation": "shift", "mixup": 0.0}
 BEFORE = 3
-
-
-@dataclass(frozen=True)
-class Steps:
-    """One trial that goes through the given fidelities, whatever it reports."""
-
-    rungs: tuple[fidelity.Fidelity, ...]
-
-    def decide(self, view: StudyView, rng: np.random.Generator) -> Action:
-        if not view.trials:
-            return Start(self.rungs[0])
-        trial = view.trials[0]
-        if trial.state == TrialState.RUNNING:
-            return Wait()
-        above = self.rungs[self.rungs.index(trial.fidelity) + 1 :]
-        return Resume(trial, above[0]) if trial.state == TrialState.PAUSED and above else Done()
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +26,7 @@ def train(
 ) -> tuple[TrialRecord, float]:
     """The space's default network through the rungs: its record, and what it cost."""
     space = spaces.chain((1, 8, 8), 10).with_hyperparameters().fix(PARAMS)
-    scheduler = Steps(tuple(axes.fidelity(rung) for rung in rungs))
+    scheduler = Ladder(tuple(axes.fidelity(rung) for rung in rungs))
     study = bonas.create_study(space=space, axes=axes, direction="maximize", scheduler=scheduler)
     study.optimize(objective)
     assert study.trials[0].state == TrialState.COMPLETE

@@ -53,7 +53,8 @@ def test_a_study_trains_promotes_and_retrains_on_them(images: fidelity.Data, tmp
         constraints={"macs": 1_500_000},
         storage=tmp_path,
     )
-    study.optimize(bonas.train_on(images), n_trials=4)
+    objective = bonas.train_on(images)
+    study.optimize(objective, n_trials=4)
     states = [trial.state for trial in study.trials]
     assert TrialState.COMPLETE in states
     assert TrialState.FAIL not in states
@@ -63,3 +64,5 @@ def test_a_study_trains_promotes_and_retrains_on_them(images: fidelity.Data, tmp
     model = best.load_model().eval()
     with torch.no_grad():
         assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    retrained = study.retrain(objective, best)
+    assert retrained.user_attrs["test_accuracy"] > 0.2

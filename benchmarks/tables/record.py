@@ -42,9 +42,9 @@ from fidelity.training import Diverged, TrainOn
 
 JOURNAL = Path("runs/fashion_mnist_chain.jsonl")
 EPOCHS = 12
-TRAIN, VAL = 4000, 2000  # images
+TRAIN, VAL = 2000, 1500  # images
 N = 500
-MAX_MACS = 1_500_000
+MAX_MACS = 1_000_000
 SEED = 2026  # of the configurations
 AGAIN = 3  # every third configuration is trained in full with a second seed
 

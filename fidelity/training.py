@@ -162,7 +162,13 @@ class TrainOn:
         portions = Portions()
         state = trial.load_checkpoint()
         if state is not None:
-            model.load_state_dict(state["model"])
+            try:
+                model.load_state_dict(state["model"])
+            except RuntimeError as error:
+                raise ValueError(
+                    "load_checkpoint(): the weights are of another network, as of another width or depth. "
+                    f"Leave both out of Axes(carry=...). ({error})"
+                ) from error
             optimizer.load_state_dict(state["optimizer"])
             portions.micro_batches = state.get("micro_batches", 1)
 

@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"Go on with: {_again(arguments, folder, study)}")
         return INTERRUPTED
     except ValueError:
-        if not going_on and not study.trials:
+        if not going_on and all(trial.state == "INFEASIBLE" for trial in study.trials):
             # Limits that allow nothing must not leave a study behind that binds the next command.
             folder.discard()
         raise

@@ -7,6 +7,7 @@ network. Latency is measured, once for each network of a study: what was measure
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from spaces import Space
 
 KNOWN = ("parameters", "macs", "memory", "latency")
+_MOST = sys.float_info.max  # ints may be larger, and are then no bounds of anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,12 @@ class Latency:
             raise ValueError(f"batch_size={self.batch_size!r}: must be a whole number of at least 1.")
         shape = self.input_shape
         if shape is not None:
-            if isinstance(shape, str) or not isinstance(shape, Sequence) or not all(map(_whole, shape)):
+            if (
+                isinstance(shape, str)
+                or not isinstance(shape, Sequence)
+                or not shape
+                or not all(map(_whole, shape))
+            ):
                 raise ValueError(f"input_shape={shape!r}: must be whole numbers, such as (3, 32, 32).")
             object.__setattr__(self, "input_shape", tuple(shape))
 
@@ -248,16 +255,19 @@ class Feasibility:
 
         assert self._latency is not None
         latency.checked_device(device)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)
-            model = self._space.build(params)
         shape = self._latency.input_shape or self._input_shape()
         try:
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(0)
+                model = self._space.build(params)
             return latency.measure(model, shape, device, self._latency.batch_size)
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
                 return None
-            raise
+            raise ValueError(
+                f"constraints: latency cannot be measured on {device!r} with inputs of shape {shape} "
+                f"({error}). Name another device, or what the networks take: Latency(..., input_shape=...)."
+            ) from error
 
 
 def _figure(trial: TrialRecord) -> Mapping[str, Any]:
@@ -272,8 +282,10 @@ def _seconds(figure: Mapping[str, Any]) -> float | None:
 
 
 def _check_bound(name: str, bound: Any) -> None:
-    if isinstance(bound, bool) or not isinstance(bound, (int, float)) or not 0 < bound < math.inf:
-        raise ValueError(f"constraints: {name}={bound!r} must be a finite number above 0, an upper bound.")
+    if isinstance(bound, bool) or not isinstance(bound, (int, float)) or not 0 < bound <= _MOST:
+        raise ValueError(
+            f"constraints: {name}={bound!r} must be a finite int or float above 0: an upper bound."
+        )
 
 
 def _whole(value: Any) -> bool:

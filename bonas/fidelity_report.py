@@ -232,8 +232,8 @@ def parameters(study: Study, record: TrialRecord) -> float:
     """The number of parameters of a trial's network, counted or reported; NaN where neither is known."""
     try:
         return float(study.space.count(dict(record.params)).parameters)
-    except (ValueError, TypeError, AttributeError):
-        # A space of the user's own need not be able to count, and a stored one may have lost its functions.
+    except Exception:
+        # A space of the user's own need not be able to count this; a stored one may have lost its functions.
         return reported_parameters(record)
 
 
@@ -241,7 +241,7 @@ def macs(study: Study, params: Mapping[str, Any]) -> float:
     """The MACs of a configuration's network at full width and depth; NaN where the space cannot count."""
     try:
         return float(study.space.count(dict(params)).macs)
-    except (ValueError, TypeError, AttributeError):
+    except Exception:
         return math.nan
 
 

@@ -267,6 +267,8 @@ class Study:
                 if record.state != TrialState.INFEASIBLE:
                     return self._hand_out(transaction, record)
                 hopeless = record
+            if self._stopped or self.timed_out:
+                return None
             if time.monotonic() - began > _GAP:
                 time.sleep(_GAP)
         assert hopeless is not None
@@ -410,6 +412,7 @@ class Study:
                 run(self, objective, n_jobs, executor, callbacks)
         finally:
             self._deadline = self._time_limit = None  # of this call only
+            self._stopped = False
 
     # -- after the search ----------------------------------------------------------------------------
 

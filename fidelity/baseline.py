@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -70,6 +71,7 @@ def train_baseline(
     seed: int = 0,
     device: torch.device | str = "cpu",
     max_epochs: int | None = None,
+    class_weights: Any = None,
 ) -> Baseline:
     """Train it on train and val for about some seconds, then test it once.
 
@@ -82,6 +84,7 @@ def train_baseline(
         seed: of the weights and the order of the examples.
         device: where to train.
         max_epochs: stop there, should the time allow for more.
+        class_weights: as :func:`fidelity.training.train_on` takes them.
 
     Raises:
         ValueError: if there is no time.
@@ -92,7 +95,7 @@ def train_baseline(
         raise ValueError(f"max_epochs={max_epochs}: must be at least 1.")
     start = time.monotonic()
     device = torch.device(device)
-    objective = TrainOn(data)
+    objective = TrainOn(data, class_weights=class_weights)
     train = objective.prepare("train+val", None, device)
     everything = torch.arange(len(train))
     with seeded(device, seed, 0):

@@ -292,7 +292,7 @@ def _trained(
         objective(run)
     except Diverged as error:
         logger.info("calibration: %s", error)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         logger.info("calibration: %s", error)

@@ -69,6 +69,10 @@ def checked_device(device: torch.device | str) -> torch.device:
         raise ValueError(f"device={device!r}: is no device of torch's. Use 'cpu' or 'cuda'.") from None
     if found.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={device!r}: torch sees no GPU here. Measure on 'cpu', or where the GPU is.")
+    if found.type == "meta":
+        raise ValueError(
+            "device='meta': computes nothing, so there is nothing to measure. Use 'cpu' or 'cuda'."
+        )
     return found
 
 

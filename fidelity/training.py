@@ -105,6 +105,7 @@ class TrainOn:
     Attributes:
         data: what it trains and evaluates on.
         metric: what it reports as the objective, None for the default.
+        class_weights: as they were given.
         task: classification or regression, with class weights or the scale of the numbers to predict.
         mean: of each channel or feature over ``data.train``; networks see (input − mean) / std.
         std: of each channel or feature.
@@ -113,6 +114,7 @@ class TrainOn:
     def __init__(self, data: Data, metric: str | None = None, class_weights: Any = None) -> None:
         self.data = data
         self.metric = metric
+        self.class_weights = class_weights
         self.task: Task = task_of(data, class_weights)
         self.mean, self.std = statistics(data.train.inputs)
         self._prepared: dict[tuple[str, int | None, str], Examples] = {}
@@ -160,7 +162,13 @@ class TrainOn:
         portions = Portions()
         state = trial.load_checkpoint()
         if state is not None:
-            model.load_state_dict(state["model"])
+            try:
+                model.load_state_dict(state["model"])
+            except RuntimeError as error:
+                raise ValueError(
+                    "load_checkpoint(): the weights are of another network, as of another width or depth. "
+                    f"Leave both out of Axes(carry=...). ({error})"
+                ) from error
             optimizer.load_state_dict(state["optimizer"])
             portions.micro_batches = state.get("micro_batches", 1)
 

@@ -105,8 +105,8 @@ def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--data",
         metavar="NAME",
         help="images: digits, mnist, fashion-mnist, cifar10, cifar100, or a folder with one sub-folder of "
-        "images per class; vectors: digits-vectors, wine, breast-cancer, a .csv file with the label in the "
-        "last column, or an .npz file with X and y",
+        "images per class; vectors: digits-vectors, wine, breast-cancer, diabetes, a .csv file with the "
+        "label in the last column, or an .npz file with X and y",
     )
     what.add_argument("--data-dir", metavar="DIR", help="folder in which the data set's files lie")
     what.add_argument("--download", action="store_true", help="fetch the data set if it is missing")
@@ -121,7 +121,13 @@ def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--objectives",
         metavar="NAMES",
         help="what makes a network good, such as accuracy, or several with commas between them, such as "
-        "accuracy,macs: the search then finds the best trade-offs (default: accuracy)",
+        "accuracy,macs: the search then finds the best trade-offs (default: accuracy; of numbers r2)",
+    )
+    what.add_argument(
+        "--class-weights",
+        metavar="NAME",
+        help="balanced: all classes count alike in training, however many examples they have; goes well "
+        "with --objectives balanced_accuracy (default: all examples count alike)",
     )
     what.add_argument(
         "--max-parameters", type=_positive, metavar="N", help="networks with more are never trained"

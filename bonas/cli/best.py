@@ -41,11 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
         settings = replace(settings, data_dir=str(Path(arguments.data_dir).expanduser().absolute()))
     import bonas
 
-    objective = bonas.train_on(load_data(settings))
+    objective = bonas.train_on(load_data(settings), class_weights=settings.class_weights)
     check_device(arguments.device)
     if arguments.retrain:
         chosen = winner.retrain(study, objective, chosen.trial, arguments.retrain_epochs)
-        name, figure = winner.score(chosen.test)
+        name, figure = winner.score(chosen.test, study.metric_names)
         print(f"Test {name} {figure} after {format_seconds(chosen.seconds)}")
     if arguments.export is not None:
         print(f"Result   {winner.said(winner.export(study, chosen, objective, arguments.export))}")

@@ -29,6 +29,7 @@ class Settings:
     space: str
     data_dir: str | None = None
     seed: int = 0
+    class_weights: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SAMPLERS = {"forest": "forest", "tpe": "tpe", "smac": "smac", "random": "random", "optuna-tpe": "optuna"}
 SCHEDULERS = ("successive-halving", "full")
+CLASS_WEIGHTS = ("balanced",)
 DEFAULT_AXES = ["epochs=1:27"]
 DEFAULT_BUDGET = 20.0
 INTERRUPTED = 130
@@ -49,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     known("--space", arguments.space, SPACES)
     known("--sampler", arguments.sampler, SAMPLERS)
     known("--scheduler", arguments.scheduler, SCHEDULERS)
+    known("--class-weights", arguments.class_weights, CLASS_WEIGHTS)
     if arguments.axis is not None:
         parse_axes(arguments.axis)  # a wrong one is said before the data are read
     if arguments.objectives is not None:
@@ -61,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     going_on = folder.exists
     limits = _limits(arguments)
-    objective = bonas.train_on(data)
+    objective = bonas.train_on(data, class_weights=settings.class_weights)
     print(_describe(data), flush=True)
     axes, constraints = _plan(arguments, settings, data, objective, None if going_on else limits["timeout"])
     study = _open(arguments, folder, settings, data, axes, constraints)
@@ -94,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"Go on with: {_again(arguments, folder, study)}")
         return INTERRUPTED
     except ValueError:
-        if not going_on and not study.trials:
+        if not going_on and all(trial.state == "INFEASIBLE" for trial in study.trials):
             # Limits that allow nothing must not leave a study behind that binds the next command.
             folder.discard()
         raise
@@ -161,7 +163,11 @@ def _place(arguments: argparse.Namespace) -> tuple[StudyFolder, Settings, Data]:
         if not arguments.data:
             raise ValueError(f"--data: missing, and {folder.path} holds no search to go on with.")
         settings = Settings(
-            arguments.data, arguments.space or "", _absolute(arguments.data_dir), arguments.seed or 0
+            arguments.data,
+            arguments.space or "",
+            _absolute(arguments.data_dir),
+            arguments.seed or 0,
+            arguments.class_weights,
         )
         data = load_data(settings, arguments.download)
         if not settings.space:
@@ -169,11 +175,12 @@ def _place(arguments: argparse.Namespace) -> tuple[StudyFolder, Settings, Data]:
             if arguments.study is None:
                 folder = _usual_folder(arguments.data, settings.space)
         return folder, settings, data
-    for option in ("data", "space", "seed"):
+    for option in ("data", "space", "seed", "class_weights"):
         was, now = getattr(stored, option), getattr(arguments, option)
         if now is not None and now != was:
             raise ValueError(
-                f"--{option} {now}: the search in {folder.path} has {was}. "
+                f"--{option.replace('_', '-')} {now}: the search in {folder.path} has "
+                f"{'none' if was is None else was}. "
                 f"Leave it out to go on, or name another --study folder."
             )
     if arguments.data_dir is not None:
@@ -432,7 +439,7 @@ def _baseline(objective: TrainOn, seconds: float) -> tuple[str, Mapping[str, flo
 
     print(f"Training a hand-written network for the same {format_seconds(seconds)}", flush=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    made = train_baseline(objective.data, seconds, device=device)
+    made = train_baseline(objective.data, seconds, device=device, class_weights=objective.class_weights)
     how = f"{format_seconds(made.seconds)}, {made.epochs} epochs"
     layers = "three convolutions" if len(objective.data.input_shape) == 3 else "two hidden layers"
     return f"{layers} written by hand", made.test, made.parameters, how
@@ -479,7 +486,7 @@ def _afterwards(
         if arguments.baseline:
             rows.append(_baseline(objective, seconds + chosen.seconds))
         print()
-        print("\n".join(winner.comparison(rows)))
+        print("\n".join(winner.comparison(rows, study.metric_names)))
     print()
     if arguments.export is not None:
         print(f"Result   {winner.said(winner.export(study, chosen, objective, arguments.export))}")

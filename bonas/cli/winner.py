@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -126,19 +126,31 @@ def export(study: Study, winner: Winner, objective: TrainOn, folder: str) -> Exp
     return write(folder, source, trial.load_model().state_dict(), configuration, preparation)
 
 
-def score(test: Mapping[str, float]) -> tuple[str, str]:
-    """What the test data say of a network in one figure: its name, and the figure as one reads it."""
-    if "accuracy" in test:
-        return "accuracy", f"{100 * test['accuracy']:.2f} %"
-    return "R²", f"{test['r2']:.4f}"
+def score(test: Mapping[str, float], searched: Sequence[str]) -> tuple[str, str]:
+    """What the test data say of a network in one figure: its name, and the figure as one reads it.
+
+    Args:
+        test: every metric of the test data.
+        searched: the metrics of the search; the first that the test data can tell, else accuracy or R².
+    """
+    name = next((n for n in (*searched, "accuracy") if n in test), "r2")
+    if name in ("accuracy", "balanced_accuracy", "error"):
+        return name.replace("_", " "), f"{100 * test[name]:.2f} %"
+    return "R²" if name == "r2" else name, f"{test[name]:.4g}" if name in (
+        "mse",
+        "mae",
+    ) else f"{test[name]:.4f}"
 
 
-def comparison(rows: list[tuple[str, Mapping[str, float], int, str]]) -> list[str]:
+def comparison(rows: list[tuple[str, Mapping[str, float], int, str]], searched: Sequence[str]) -> list[str]:
     """Test figures side by side: name, figure, parameters and how it was trained, one line each."""
     width = max(len(name) for name, *_ in rows)
-    lines = [f"{'':{width}}  {'test ' + score(rows[0][1])[0]:>13}  parameters"]
+    heading = "test " + score(rows[0][1], searched)[0]
+    lines = [f"{'':{width}}  {heading:>13}  parameters"]
     for name, test, parameters, how in rows:
-        lines.append(f"{name:{width}}  {score(test)[1]:>13}  {parameters:10,}  {how}")
+        lines.append(
+            f"{name:{width}}  {score(test, searched)[1]:>{max(13, len(heading))}}  {parameters:10,}  {how}"
+        )
     return lines
 
 

@@ -31,6 +31,7 @@ def run(
             "Put what the script does under `if __name__ == '__main__':`."
         )
     with interruptible() as interruption, leases_renewed(study, interruption):
+        interruption.on_request.append(study.stop)  # measuring latencies may keep it asking for long
         if n_jobs == 1 and executor is None:
             run_here(study, objective, callbacks, interruption)
         else:

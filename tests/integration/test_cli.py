@@ -281,6 +281,14 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(
     assert not (tmp_path / "s").exists()
 
 
+def test_constraints_that_nothing_keeps_do_not_bind_the_next_command(tmp_path: Path) -> None:
+    words = ("--data", "wine", "--axis", "epochs=1:2", "--n-trials", 1, "--study", tmp_path / "s")
+    ran = run("search", *words, "--max-memory", "10")
+    assert ran.code == 2
+    assert "keeps them" in ran.err
+    assert not (tmp_path / "s").exists()
+
+
 def test_the_data_must_be_named_once() -> None:
     ran = run("search")
     assert (ran.code, ran.err.count("\n")) == (2, 1)

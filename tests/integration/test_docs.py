@@ -9,12 +9,60 @@ from typing import Any
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_the_examples_about_spaces_run() -> None:
-    examples = re.findall(r"```python\n(.*?)```", (DOCS / "spaces.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(examples) >= 8
+def run(page: str, *smaller: tuple[str, str]) -> dict[str, Any]:
+    """The names that a page's examples leave behind, each text in them replaced by a smaller one."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    examples = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    assert examples
+    for written, instead in smaller:
+        assert written in examples
+        examples = examples.replace(written, instead)
     names: dict[str, Any] = {}
-    for example in examples:
-        exec(compile(example, "spaces.md", "exec"), names)
+    exec(compile(examples, page, "exec"), names)
+    return names
+
+
+def test_the_examples_about_spaces_run() -> None:
+    names = run("spaces.md")
     assert names["space"].build({"units": 8, "lr": 0.1})
     genotype = names["genotype"]
     assert genotype.space().count(genotype.params).parameters == 3_349_342
+
+
+def test_the_examples_about_data_run() -> None:
+    assert run("data.md")["objective"].data.name == "digits"
+
+
+def test_the_examples_about_constraints_run() -> None:
+    study = run("constraints.md")["study"]
+    assert list(study.constraints) == ["parameters", "macs", "memory", "latency"]
+    trial = study.ask()
+    assert trial.count().parameters <= 200_000
+    assert trial.user_attrs["measured_latency"] <= 0.002
+
+
+def test_the_examples_about_objectives_run() -> None:
+    names = run("objectives.md", ("(1, 9)", "(1, 2)"), ("budget=4", "budget=3"))
+    study, chosen = names["study"], names["chosen"]
+    assert chosen.number in {trial.number for trial in study.best_trials}
+    assert names["final"].user_attrs["test_accuracy"] > 0.1
+    assert sum(p.numel() for p in names["network"].parameters()) == chosen.values["parameters"]
+    # The objective of one's own reports what its study asks for.
+    study.optimize(names["objective"], budget=4)
+    assert study.spent > 3
+
+
+def test_the_examples_about_fidelities_run() -> None:
+    names = run(
+        "fidelity.md",
+        ('"digits"', '"wine"'),
+        ("spaces.chain(", "spaces.chain_mlp("),
+        ("(1, 9)", "(1, 2)"),
+        ("(1, 6)", "(1, 2)"),
+        ("budget=4", "budget=2"),
+        ("n=5, budget=8", "n=3, budget=8"),
+    )
+    calibration = names["calibration"]
+    assert {row.axis for row in calibration.reduced} == {"epochs", "subset", "width"}
+    assert names["study"].axes == calibration.axes
+    assert names["study"].plan(budget=8).started > 0

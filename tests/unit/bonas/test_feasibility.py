@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import signal
 import sqlite3
 from typing import Any
 
@@ -141,6 +142,21 @@ def test_memory_that_runs_out_while_measuring_is_a_reason(monkeypatch: pytest.Mo
     assert verdict.figures == {}
 
 
+def test_memory_that_runs_out_while_building_is_a_reason() -> None:
+    def build(params: Any, width: float, depth: float) -> Any:
+        raise MemoryError
+
+    own = spaces.Space(ConfigurationSpace({"x": (0.0, 1.0)}), build=build)
+    limit = Feasibility(own, {"latency": Latency(1.0, "cpu", input_shape=(3,))}, AXES)
+    assert "out of memory" in str(limit.judge(own.default, ()).reason)
+
+
+def test_inputs_that_the_networks_cannot_take_are_said_so() -> None:
+    limit = feasible({"latency": Latency(1.0, "cpu", input_shape=(5, 16, 16))})
+    with pytest.raises(ValueError, match=r"cannot be measured on 'cpu' with inputs of shape \(5, 16, 16\)"):
+        limit.judge(SPACE.default, ())
+
+
 def test_measuring_draws_nothing_from_the_global_generator(clock: list[Any]) -> None:
     import torch
 
@@ -197,6 +213,30 @@ def test_the_store_is_free_between_measurements(monkeypatch: pytest.MonkeyPatch,
     assert seen == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("how", ["timeout", "signal"])
+def test_a_search_that_measures_on_and_on_can_be_stopped(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = bonas.create_study(
+        space=SPACE, sampler=RandomSampler(), constraints={"latency": Latency(0.5, "cpu")}
+    )
+    measured: list[int] = []
+
+    def measure(*args: Any) -> float:
+        measured.append(1)
+        if len(measured) == 3:
+            if how == "signal":
+                signal.raise_signal(signal.SIGINT)
+            else:
+                monkeypatch.setattr(study, "_deadline", 0.0)
+        return 1.0
+
+    monkeypatch.setattr(latency, "measure", measure)
+    ended: Any = pytest.raises(KeyboardInterrupt) if how == "signal" else contextlib.nullcontext()
+    with ended:
+        study.optimize(lambda trial: 1.0, n_trials=1)
+    assert len(measured) == 3
+    assert [t.state for t in study.trials] == [TrialState.INFEASIBLE] * 3
+
+
 def test_constraints_are_stored_and_read_again(tmp_path: Any) -> None:
     constraints = {
         "parameters": 10**9,
@@ -225,6 +265,7 @@ def test_a_plain_number_is_a_latency_where_trials_train() -> None:
         ({"latency": -1}, "latency=-1 must be"),
         ({"latency": {"milliseconds": 5}}, "must be seconds"),
         ({"parameters": math.inf}, "parameters=inf must be"),
+        ({"parameters": 10**400}, "parameters=1000.* must be"),
     ],
 )
 def test_bounds_that_are_none(constraints: Any, said: str) -> None:
@@ -241,6 +282,7 @@ def test_bounds_that_are_none(constraints: Any, said: str) -> None:
         ({"batch_size": 2.5}, "batch_size=2.5"),
         ({"input_shape": "images"}, "input_shape='images'"),
         ({"input_shape": (3, 0, 32)}, "input_shape="),
+        ({"input_shape": ()}, "input_shape="),
     ],
 )
 def test_measurements_that_cannot_be_made(settings: Any, said: str) -> None:

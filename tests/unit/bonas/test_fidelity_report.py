@@ -72,6 +72,15 @@ def bad() -> bonas.Study:
 
 
 class TestReport:
+    def test_what_a_users_function_cannot_count_is_not_known(self) -> None:
+        own = spaces.Space(
+            ConfigurationSpace({"x": (0.0, 1.0), "y": (0.0, 1.0)}),
+            count=lambda params, prune: {}["no such network"],
+        )
+        study = searched(lambda params: params["x"], space=own, counted=False)
+        assert all(math.isnan(r.next.parameters.tau) for r in study.fidelity_report().rungs if r.next)
+        assert study.plan(budget=20.0).started > 0
+
     def test_one_row_for_each_rung_up_to_full(self, good: bonas.Study) -> None:
         report = good.fidelity_report()
         ladder = fidelity.SuccessiveHalving().rungs(AXES)

@@ -91,6 +91,21 @@ class TestTrained:
         found = fidelity.calibrate(Networks(counted=False), make_data(), n=3, axes=Axes(epochs=(1, 2)))
         assert not found.parameters
 
+    def test_memory_that_runs_out_costs_a_network_and_not_the_calibration(self) -> None:
+        space = Networks()
+        build = space.build
+
+        def hungry(params: Mapping[str, Any], width: float = 1.0, depth: float = 1.0) -> nn.Module:
+            if len(space.built) == 1:
+                space.built.append((width, depth))
+                raise MemoryError
+            return build(params, width, depth)
+
+        space.build = hungry  # type: ignore[method-assign]
+        found = fidelity.calibrate(space, make_data(), n=3, axes=Axes(epochs=(1, 2)))
+        assert len(space.built) == 3
+        assert found.n == 3
+
 
 Rule = Callable[[float, Fidelity, np.random.Generator], float]
 

@@ -64,6 +64,8 @@ def test_weights_and_global_randomness_stay() -> None:
 def test_devices_that_are_not_there_are_said_so() -> None:
     with pytest.raises(ValueError, match="no device of torch's"):
         latency.checked_device("gpu")
+    with pytest.raises(ValueError, match="computes nothing"):
+        latency.checked_device("meta")
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="torch sees no GPU here"):
             latency.measure(nn.Linear(2, 2), (2,), "cuda")

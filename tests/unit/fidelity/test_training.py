@@ -88,6 +88,13 @@ def test_every_optimizer_resumes_bit_identically(optimizer: str, objective: Trai
     assert trial.reports[4]["train_loss"] < trial.reports[1]["train_loss"]
 
 
+def test_weights_carried_into_another_network_say_what_to_leave_out(objective: TrainOn) -> None:
+    trial = FakeTrial()
+    trial.checkpoint = (1, {"model": nn.Linear(2, 2).state_dict(), "optimizer": {}})
+    with pytest.raises(ValueError, match=r"width or depth. Leave both out of Axes\(carry=...\)"):
+        objective(trial)
+
+
 def test_the_global_generator_is_left_alone(objective: TrainOn) -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()

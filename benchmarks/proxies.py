@@ -19,7 +19,10 @@ import tables
 
 from bonas._picture import Picture
 from fidelity.axes import Axes
+from fidelity.calibration import Reduced, recommended, trusted
 from fidelity.proxies import LEVEL, RankCorrelation, rank_correlation, top
+from fidelity.records import Fidelity
+from fidelity.schedulers import SuccessiveHalving
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "proxies.md"
@@ -34,10 +37,11 @@ SAID = {
     "full": "epochs alone",
     "data low": "subset 0.25, resolution 14",
     "data middle": "subset 0.5, resolution 20",
-    "all low": "the same, width 0.5, depth 0.5",
-    "all middle": "the same, width 0.5, depth 0.5",
+    "all low": "subset 0.25, resolution 14, width 0.5, depth 0.5",
+    "all middle": "subset 0.5, resolution 20, width 0.5, depth 0.5",
     "ladder": "ladder: carried from 0.25 and 14 over 0.5 and 20 to full",
 }
+BUDGET = 20.0  # full evaluations that a ladder is recommended for
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,50 @@ def sizes(table: tables.Table) -> dict[str, tuple[RankCorrelation, RankCorrelati
     }
 
 
+def recommendation(table: tables.Table, found: list[Row]) -> str:
+    """The ladder that ``fidelity.calibrate`` would recommend, from the rows that reduce one axis alone."""
+    axes = _axes(table)
+    data = axes.to_dict()
+    reduced = []
+    for axis in axes.axes:
+        if axis.name not in axes.carry:
+            del data["axes"][axis.name]
+            continue
+        if axis.name == "epochs":
+            rows = {float(row.epochs): row for row in found if row.run == "full"}
+        else:
+            rows = {
+                float(row.run.split()[1]): row
+                for row in found
+                if row.run.split()[0] == axis.name and row.epochs == table.epochs
+            }
+        reduced += [
+            Reduced(axis.name, value, row.nominal, row.seconds, row.over_all, row.among_top)
+            for value, row in rows.items()
+        ]
+        data["axes"][axis.name] = {"values": [min(rows), axis.high], "listed": False}
+    size = trusted(sizes(table)["parameter count"][0])
+    ladder = recommended(Axes.from_dict(data), reduced, size, BUDGET, np.random.default_rng(0))
+    rungs = SuccessiveHalving(n_rungs=len(ladder.costs)).rungs(ladder.axes)
+    steps = (
+        f"{said(rung, table.epochs)} (cost {cost:.3f})"
+        for rung, cost in zip(rungs, ladder.costs, strict=True)
+    )
+    return (
+        f"For {BUDGET:.0f} full evaluations the rule of `fidelity.calibrate`, from the rows of single axes\n"
+        f"along which state carries, recommends: {'; '.join(steps)}."
+    )
+
+
+def said(rung: Fidelity, epochs: int) -> str:
+    """A rung in words."""
+    parts = [f"{rung.epochs} epoch{'s' * (rung.epochs > 1)}"]
+    parts += [f"subset {rung.subset:.2g}"] * (rung.subset < 1)
+    parts += [f"resolution {rung.resolution}"] * (rung.resolution not in (None, 28))
+    parts += [f"{name} {getattr(rung, name):g}" for name in ("width", "depth") if getattr(rung, name) < 1]
+    return "everything" if parts == [f"{epochs} epochs"] else ", ".join(parts)
+
+
 def markdown(table: tables.Table, found: list[Row]) -> str:
     n_top = len(top(table.accuracy("full")[:, -1]))
     lines = [
@@ -128,6 +176,7 @@ def markdown(table: tables.Table, found: list[Row]) -> str:
         )
     for name, (over_all, among_top) in sizes(table).items():
         lines.append(f"| {name} | – | 0 | 0 | {over_all} | {among_top} |")
+    lines += ["", recommendation(table, found)]
     seconds = sum(float(np.nansum(table.values["seconds"][:, k])) for k in range(len(table.runs)))
     diverged = int((table.ended == tables.DIVERGED).sum())
     c = table.conditions

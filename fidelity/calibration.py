@@ -208,7 +208,7 @@ def calibrate(
     sizes = np.array([_parameters(space, params) for params in networks])
     known = bool(np.isfinite(sizes).all())
     by_size = rank_correlation(-sizes, losses, rng) if known else _UNKNOWN
-    ladder = _recommended(axes, reduced, _trusted(by_size), budget, rng)
+    ladder = recommended(axes, reduced, trusted(by_size), budget, rng)
     return Calibration(
         reduced=tuple(reduced),
         parameters=by_size,
@@ -372,8 +372,8 @@ def _check(n: int, budget: float, seed: int, axes: Axes | None) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ladder:
-    """A ladder that might be recommended."""
+class Ladder:
+    """Rungs from reduced evaluations to full ones, as a recommendation weighs them."""
 
     axes: Axes
     reduced: int
@@ -411,13 +411,25 @@ class _Ladder:
         return float(true.max(axis=(1, 2)).mean())
 
 
-def _recommended(
+def recommended(
     axes: Axes, reduced: Sequence[Reduced], size: float, budget: float, rng: np.random.Generator
-) -> _Ladder:
+) -> Ladder:
+    """The ladder whose searches, played with normal qualities, find the best network for a budget.
+
+    Of ladders that are equally good the one that reduces fewest axes; its lowest rung ranks better than the
+    number of parameters does, and keeps a tau of 0.3.
+
+    Args:
+        axes: what may be reduced.
+        reduced: values of these axes with their cost and correlation; correlations multiply.
+        size: the tau of the number of parameters (:func:`trusted`).
+        budget: in full evaluations.
+        rng: plays the searches.
+    """
     options = [
         [None, *(r for r in reduced if r.axis == axis.name)] for axis in axes.axes if axis.low < axis.high
     ]
-    full = _Ladder(_narrowed(axes, ()), 0, (1.0,), (1.0,), (1.0,))
+    full = Ladder(_narrowed(axes, ()), 0, (1.0,), (1.0,), (1.0,))
     found = [(full.quality(budget, rng), full)]
     for combination in itertools.product(*options):
         chosen = tuple(r for r in combination if r is not None)
@@ -431,11 +443,11 @@ def _recommended(
     return found[min(equal)[2]][1]
 
 
-def _ladder(axes: Axes, chosen: Sequence[Reduced], size: float) -> _Ladder | None:
+def _ladder(axes: Axes, chosen: Sequence[Reduced], size: float) -> Ladder | None:
     """The ladder from these values up to full fidelity; None if it would not be one, or misleads."""
     narrowed = _narrowed(axes, chosen)
     rungs = SuccessiveHalving().rungs(narrowed)
-    tau = math.prod(_trusted(r.all) for r in chosen)
+    tau = math.prod(trusted(r.all) for r in chosen)
     if len(rungs) < 2 or tau <= max(size, _LEAST):
         return None
     lowest = math.prod(r.measured for r in chosen)
@@ -450,10 +462,10 @@ def _ladder(axes: Axes, chosen: Sequence[Reduced], size: float) -> _Ladder | Non
         correlations.append(math.sin(math.pi / 2 * tau) ** (1 - position))
         done = narrowed.carried_epoch(rungs[k - 1].epochs, rungs[k - 1], rung) if k else 0
         paid.append(1 - done / rung.epochs)
-    return _Ladder(narrowed, len(chosen), tuple(costs), tuple(paid), tuple(correlations))
+    return Ladder(narrowed, len(chosen), tuple(costs), tuple(paid), tuple(correlations))
 
 
-def _trusted(correlation: RankCorrelation) -> float:
+def trusted(correlation: RankCorrelation) -> float:
     """What is relied on of a correlation measured on few networks."""
     return max(0.0, (correlation.tau + correlation.low) / 2) if correlation else 0.0
 

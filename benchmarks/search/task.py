@@ -102,10 +102,13 @@ class Task:
         """The configuration of a row."""
         return dict(self.rows[row])
 
+    def draw(self, row: int, rng: np.random.Generator) -> int:
+        """Which training run of a row an evaluation observes: a column of ``values``."""
+        return int(rng.choice(np.flatnonzero(np.isfinite(self.values[row]))))
+
     def observe(self, row: int, rng: np.random.Generator) -> float:
         """The value of one training run of a row, drawn at random where there are several."""
-        runs = self.values[row]
-        return float(rng.choice(runs[np.isfinite(runs)]))
+        return float(self.values[row, self.draw(row, rng)])
 
     # How good it was ---------------------------------------------------------------------------------
 

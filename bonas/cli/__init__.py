@@ -149,7 +149,8 @@ def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
     how.add_argument(
         "--sampler",
         metavar="NAME",
-        help="what proposes networks: forest, tpe, smac, random or optuna-tpe (default: forest)",
+        help="what proposes networks: forest, tpe, smac, evolution, local-search, random or optuna-tpe "
+        "(default: forest)",
     )
     how.add_argument(
         "--scheduler",

@@ -30,7 +30,15 @@ if TYPE_CHECKING:
     from fidelity.training import TrainOn
     from spaces import Space
 
-SAMPLERS = {"forest": "forest", "tpe": "tpe", "smac": "smac", "random": "random", "optuna-tpe": "optuna"}
+SAMPLERS = {
+    "forest": "forest",
+    "tpe": "tpe",
+    "smac": "smac",
+    "evolution": "evolution",
+    "local-search": "local-search",
+    "random": "random",
+    "optuna-tpe": "optuna",
+}
 SCHEDULERS = ("successive-halving", "full")
 DEFAULT_AXES = ["epochs=1:27"]
 DEFAULT_BUDGET = 20.0

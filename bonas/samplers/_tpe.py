@@ -26,6 +26,7 @@ import numpy as np
 
 from bonas.samplers._base import Allowed, at_least, draw_new, found_infeasible
 from bonas.samplers._codes import Coded
+from bonas.samplers._ranking import reached
 from fidelity.records import TrialState
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fidelity.records import Fidelity, StudyView, TrialRecord
+    from fidelity.records import StudyView, TrialRecord
     from spaces import Space
     from spaces.table import Codes, Domain
 
@@ -165,29 +166,15 @@ def split(view: StudyView) -> Groups:
 
 def best(view: StudyView, trials: Sequence[TrialRecord], n: int) -> list[TrialRecord]:
     """The ``n`` best of trials with values: those of the highest fidelity reached first."""
-    reached = np.array(_reached(view, trials))
+    far = np.array(reached(view, trials))
     losses = np.array([view.losses(trial) for trial in trials]).reshape(-1, len(view.metric_names))
     chosen: list[int] = []
-    for level in np.unique(reached)[::-1]:
-        rows = np.flatnonzero(reached == level)
+    for level in np.unique(far)[::-1]:
+        rows = np.flatnonzero(far == level)
         chosen += rows[_best_rows(losses[rows], n - len(chosen))].tolist()
         if len(chosen) == n:
             break
     return [trials[i] for i in chosen]
-
-
-def _reached(view: StudyView, trials: Sequence[TrialRecord]) -> list[float]:
-    """How far each trial was evaluated: the nominal cost of an evaluation up to its latest observation."""
-    costs: dict[tuple[Fidelity, int], float] = {}
-    reached = []
-    for trial in trials:
-        last = trial.last
-        assert last is not None
-        at = (last.fidelity, last.epoch)
-        if at not in costs:
-            costs[at] = round(last.epoch * view.axes.epoch_cost(last.fidelity), 9)
-        reached.append(costs[at])
-    return reached
 
 
 def _best_rows(losses: Floats, n: int) -> Cells:

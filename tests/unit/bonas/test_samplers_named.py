@@ -14,7 +14,15 @@ import optuna
 import pytest
 
 from bonas import samplers, spaces
-from bonas.samplers import ForestSampler, OptunaSampler, RandomSampler, SMACSampler, TPESampler
+from bonas.samplers import (
+    EvolutionSampler,
+    ForestSampler,
+    LocalSearchSampler,
+    OptunaSampler,
+    RandomSampler,
+    SMACSampler,
+    TPESampler,
+)
 from fidelity.axes import Axes
 from fidelity.records import Curve, Fidelity, Observation, StudyView, TrialRecord, TrialState
 
@@ -35,6 +43,8 @@ def test_nothing_heavy_is_imported_before_it_is_used() -> None:
         ("forest", ForestSampler),
         ("tpe", TPESampler),
         ("smac", SMACSampler),
+        ("evolution", EvolutionSampler),
+        ("local-search", LocalSearchSampler),
         ("optuna", OptunaSampler),
     ],
 )

@@ -122,6 +122,8 @@ OWN: dict[str, Entry] = {
     "forest": _own(samplers.ForestSampler()),
     "TPE": _own(samplers.TPESampler()),
     "SMAC model": _own(samplers.SMACSampler()),
+    "evolution": _own(samplers.EvolutionSampler()),
+    "local search": _own(samplers.LocalSearchSampler()),
 }
 """bonas's samplers as they are when nothing is set."""
 DEFAULT = "forest"

@@ -5,7 +5,9 @@ Glossary:
     group   columns that share one length-scale, such as those of a category's one-hot code; G groups
     D       (G, n, n) squared distances within each group
     r²      Σ_g D_g / ℓ_g², with the length-scales ℓ
-    K       σ² k(r) + τ² I,  k(r) = (1 + √5 r + 5r²/3) exp(−√5 r)  (Matérn 5/2; Rasmussen & Williams 2006, eq. 4.17)
+    t       (n, q) the inputs with a linear effect of their own
+    K       σ² k(r) + 4 t tᵀ + τ² I,  k(r) = (1 + √5 r + 5r²/3) exp(−√5 r)
+            (Matérn 5/2; Rasmussen & Williams 2006, eq. 4.17)
     α       K⁻¹ y
     θ       log ℓ of each group, log σ², log τ²
 """
@@ -29,6 +31,8 @@ _LENGTH_MEAN, _LENGTH_STD = math.sqrt(2), math.sqrt(3)
 # log σ² ~ N(0, 1), log τ² ~ N(−4, 1): targets vary by about 1, little of it noise.
 _NOISE_MEAN = -4.0
 _LENGTHS, _SIGNAL, _NOISE = (-3.0, 8.0), (-4.0, 3.0), (-9.0, 1.0)
+# Of a linear effect: targets may differ by a few standard deviations from one end to the other.
+_TREND = 4.0
 _STEPS = 25
 # Length-scales are fitted to at most this many rows; each step costs their number cubed.
 _MOST_FITTED = 100
@@ -43,10 +47,18 @@ class GaussianProcess:
         groups: of each column, shape (d,), from 0.
         rng: chooses the rows that length-scales are fitted to where there are many: the better half of
             them are always the lowest targets.
+        n_trends: so many of the last columns have a linear effect besides, as fidelities have, which shift
+            all targets: what is learned at one value then holds at another.
     """
 
     def __init__(
-        self, X: NDArray[np.floating], y: Floats, groups: NDArray[np.intp], rng: np.random.Generator
+        self,
+        X: NDArray[np.floating],
+        y: Floats,
+        groups: NDArray[np.intp],
+        rng: np.random.Generator,
+        *,
+        n_trends: int = 0,
     ) -> None:
         X = np.asarray(X, dtype=np.float64)
         self._low = X.min(axis=0)
@@ -56,6 +68,7 @@ class GaussianProcess:
         self._groups = np.unique(groups[self._used], return_inverse=True)[1]
         self._n_groups = int(self._groups.max(initial=-1)) + 1
         self._span = span[self._used]
+        self._trends = np.flatnonzero(self._used >= X.shape[1] - n_trends)
         self._y = y
         scaled = self._scaled(X)
         n = len(y)
@@ -68,16 +81,18 @@ class GaussianProcess:
         theta = self._fitted(scaled[chosen], y[chosen])
         self._lengths = np.exp(theta[:-2])[self._groups]
         self._signal, self._noise = float(np.exp(theta[-2])), float(np.exp(theta[-1]))
-        self._inputs = scaled / self._lengths
-        K = self._kernel(self._inputs, self._inputs) + self._noise * np.eye(n)
+        self._inputs = scaled
+        K = self._kernel(scaled, scaled) + self._noise * np.eye(n)
         self._factor = cho_factor(K, lower=True)
         self._alpha = cho_solve(self._factor, y)
 
     def predict(self, X: NDArray[np.floating]) -> tuple[Floats, Floats]:
         """Mean and standard deviation of what lies below the noise, each of shape (n,), inputs (n, d)."""
-        k = self._kernel(self._scaled(np.asarray(X, dtype=np.float64)) / self._lengths, self._inputs)
+        scaled = self._scaled(np.asarray(X, dtype=np.float64))
+        k = self._kernel(scaled, self._inputs)
         solved = solve_triangular(self._factor[0], k.T, lower=True)
-        variance = self._signal - (solved * solved).sum(axis=0)
+        trends = scaled[:, self._trends]
+        variance = self._signal + _TREND * (trends * trends).sum(axis=1) - (solved * solved).sum(axis=0)
         return k @ self._alpha, np.sqrt(np.maximum(variance, 1e-8))
 
     def left_out(self) -> tuple[Floats, Floats]:
@@ -93,9 +108,11 @@ class GaussianProcess:
         return scaled
 
     def _kernel(self, A: Floats, B: Floats) -> Floats:
+        trend = _TREND * A[:, self._trends] @ B[:, self._trends].T
+        A, B = A / self._lengths, B / self._lengths
         squared = (A * A).sum(axis=1)[:, None] + (B * B).sum(axis=1) - 2 * A @ B.T
         r = np.sqrt(5 * np.maximum(squared, 0))
-        K: Floats = self._signal * (1 + r + r * r / 3) * np.exp(-r)
+        K: Floats = self._signal * (1 + r + r * r / 3) * np.exp(-r) + trend
         return K
 
     def _fitted(self, X: Floats, y: Floats) -> Floats:
@@ -105,14 +122,14 @@ class GaussianProcess:
             D[group] += (column[:, None] - column) ** 2
         start = np.array([math.log(0.5) + 0.5 * math.log(max(G, 1))] * G + [0.0, -3.0])
         bounds = [_LENGTHS] * G + [_SIGNAL, _NOISE]
-        arguments = (D.reshape(G, n * n), y)
+        arguments = (D.reshape(G, n * n), _TREND * X[:, self._trends] @ X[:, self._trends].T, y)
         options = {"maxiter": _STEPS}
         found = minimize(loss, start, arguments, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         theta: Floats = found.x
         return theta
 
 
-def loss(theta: Floats, D: Floats, y: Floats) -> tuple[float, Floats]:
+def loss(theta: Floats, D: Floats, trend: Floats, y: Floats) -> tuple[float, Floats]:
     """Negative logarithm of the posterior of θ, up to a constant, and its gradient.
 
     With W = α αᵀ − K⁻¹ the likelihood changes by ½ tr(W ∂K/∂θ) (Rasmussen & Williams 2006, eq. 5.9), where
@@ -121,6 +138,7 @@ def loss(theta: Floats, D: Floats, y: Floats) -> tuple[float, Floats]:
     Args:
         theta: shape (G + 2,).
         D: squared distances, shape (G, n · n).
+        trend: what is added to the kernel, shape (n, n).
         y: targets, shape (n,).
     """
     n, G = len(y), len(D)
@@ -132,7 +150,7 @@ def loss(theta: Floats, D: Floats, y: Floats) -> tuple[float, Floats]:
     decay = signal * np.exp(-r)
     K = (1 + r + r * r / 3) * decay
     identity = np.eye(n)
-    factor = cho_factor(K + noise * identity, lower=True)
+    factor = cho_factor(K + trend + noise * identity, lower=True)
     alpha = cho_solve(factor, y)
     W = np.outer(alpha, alpha) - cho_solve(factor, identity)
     gradient = np.empty_like(theta)

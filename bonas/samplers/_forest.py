@@ -1,4 +1,4 @@
-"""Bayesian optimization with a forest: where the surrogate expects improvement, near what was good already.
+"""Bayesian optimization: where the surrogate expects improvement, near what was good already.
 
 Knows the surrogate's predictions and the space's neighbourhoods, nothing of networks or schedules.
 """
@@ -30,12 +30,14 @@ _LIKELY = 0.5
 
 
 class ForestSampler:
-    """Proposes the candidate with the greatest expected improvement under a forest of random trees.
+    """Proposes the candidate with the greatest expected improvement under a model of what was observed.
 
-    The forest learns from every observation at every fidelity and epoch, on the normal scale, from the
-    encoded configuration, the space's structural features and the position on each fidelity axis; it
-    predicts at full fidelity. Candidates are mutations of the best incumbents, and draws from the prior.
-    Several metrics are scalarised with weights drawn anew for each ask (ParEGO, Knowles 2006).
+    The model, a forest of random trees, learns from every observation at every fidelity and epoch, on the
+    normal scale, from the encoded configuration, the space's structural features and the position on each
+    fidelity axis; it predicts at full fidelity. As long as there are few observations a Gaussian process,
+    which makes more of them, stands in for the forest. Candidates are mutations of the best incumbents, and
+    draws from the prior. Several metrics are scalarised with weights drawn anew for each ask (ParEGO,
+    Knowles 2006).
 
     A constraint that can be counted leaves out the candidates that violate it. Of what only trying tells,
     latency and running out of memory, the improvement is multiplied by the probability that a candidate is
@@ -48,6 +50,7 @@ class ForestSampler:
             a quarter of the number of hyperparameters, at least 5 and at most 20; fewer leave a large space
             unseen, since what follows lies near the best of them.
         n_trees: number of trees.
+        n_process: up to so many observations a Gaussian process takes the forest's place; 0 for never.
         n_incumbents: how many of the best trials are mutated.
         random_fraction: chance of a prior draw instead, so that no misjudgement lasts.
         seed: seed of its randomness; the study's if None.
@@ -61,6 +64,7 @@ class ForestSampler:
         *,
         n_initial: int | None = None,
         n_trees: int = 32,
+        n_process: int = 300,
         n_incumbents: int = 5,
         random_fraction: float = 0.1,
         seed: int | None = None,
@@ -68,11 +72,13 @@ class ForestSampler:
         if n_initial is not None:
             at_least("n_initial", n_initial, 1, 5)
         at_least("n_trees", n_trees, 2, 32)
+        at_least("n_process", n_process, 0, 300)
         at_least("n_incumbents", n_incumbents, 1, 5)
         if not (isinstance(random_fraction, (int, float)) and 0 <= random_fraction <= 1):
             raise ValueError(f"random_fraction={random_fraction!r}: must lie in [0, 1]. The default is 0.1.")
         self.n_initial = n_initial
         self.n_trees = n_trees
+        self.n_process = n_process
         self.n_incumbents = n_incumbents
         self.random_fraction = random_fraction
         self.seed = seed
@@ -88,6 +94,7 @@ class ForestSampler:
             "name": "ForestSampler",
             "n_initial": self.n_initial,
             "n_trees": self.n_trees,
+            "n_process": self.n_process,
             "n_incumbents": self.n_incumbents,
             "random_fraction": self.random_fraction,
             "seed": self.seed,
@@ -102,7 +109,7 @@ class ForestSampler:
             return draw_new(space, allowed, rng)
         weights = rng.dirichlet(np.ones(len(view.metric_names)))
         encoder = self._encode(space)
-        model = Surrogate(encoder, view, rng, weights=weights, n_trees=self.n_trees)
+        model = Surrogate(encoder, view, rng, weights=weights, n_trees=self.n_trees, n_process=self.n_process)
         order = np.argsort(model.beliefs, kind="stable")
         incumbents = [dict(model.trials[i].params) for i in order[: self.n_incumbents]]
         candidates = self._candidates(space, incumbents, rng)
@@ -141,7 +148,7 @@ class ForestSampler:
         """
         # More trees than an ask has: nobody waits for this one, and it should not hang on luck.
         rng = np.random.default_rng(0)
-        model = Surrogate(self._encode(space), view, rng, n_trees=4 * self.n_trees)
+        model = Surrogate(self._encode(space), view, rng, n_trees=4 * self.n_trees, n_process=self.n_process)
         return model.predict(configurations)
 
     def _initial(self, space: Space) -> int:

@@ -30,8 +30,9 @@ def test_the_gradient_is_that_of_the_loss(theta: list[float], n: int) -> None:
     X, y = problem(n, 2)
     D = ((X[:, None] - X) ** 2).transpose(2, 0, 1).reshape(2, n * n)
     at = np.array(theta)
-    error = check_grad(lambda t: loss(t, D, y)[0], lambda t: loss(t, D, y)[1], at)
-    assert error < 1e-3 * (1 + np.abs(loss(at, D, y)[1]).max())
+    trend = 4 * X[:, :1] @ X[:, :1].T
+    error = check_grad(lambda t: loss(t, D, trend, y)[0], lambda t: loss(t, D, trend, y)[1], at)
+    assert error < 1e-3 * (1 + np.abs(loss(at, D, trend, y)[1]).max())
 
 
 def test_a_left_out_row_is_predicted_as_by_the_process_without_it() -> None:
@@ -67,6 +68,16 @@ def test_neither_unit_nor_offset_of_an_input_matters_nor_one_that_never_differs(
     other = np.column_stack([1e3 * X + 7, np.full(25, 3.0)])
     actual = process(other, y).predict(np.column_stack([1e3 * new + 7, np.full(10, 9.0)]))
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_trend_carries_over_to_values_hardly_seen() -> None:
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.random(40), np.arange(40) >= 38])
+    y = np.sin(5 * X[:, 0]) / 2 - 2 * X[:, 1]
+    fitted = GaussianProcess(X, y - y.mean(), np.arange(2), np.random.default_rng(0), n_trends=1)
+    grid = np.linspace(0, 1, 50)
+    mean, _ = fitted.predict(np.column_stack([grid, np.ones(50)]))
+    assert np.corrcoef(mean, np.sin(5 * grid))[0, 1] > 0.95
 
 
 def test_columns_of_a_category_share_a_length() -> None:

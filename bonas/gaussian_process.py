@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-# log ℓ ~ N(√2 + log √G, √3): with many inputs each matters less (Hvarfner et al. 2024, section 4.2).
-_LENGTH_MEAN, _LENGTH_STD = math.sqrt(2), math.sqrt(3)
-# log σ² ~ N(0, 1), log τ² ~ N(−4, 1): targets vary by about 1, little of it noise.
-_NOISE_MEAN = -4.0
+# log ℓ ~ N(log √G − ½, 1): with many inputs each matters less (Hvarfner et al. 2024, section 4.2, with a mean
+# and spread of their own: theirs, √2 and √3, leave a process that is far too sure of itself).
+_LENGTH_MEAN, _LENGTH_STD = -0.5, 1.0
+# log σ² ~ N(0, 1), log τ² ~ N(−2, 1): targets vary by about 1, a little of it noise.
+_NOISE_MEAN = -2.0
 _LENGTHS, _SIGNAL, _NOISE = (-3.0, 8.0), (-4.0, 3.0), (-9.0, 1.0)
 # Of a linear effect: targets may differ by a few standard deviations from one end to the other.
 _TREND = 4.0

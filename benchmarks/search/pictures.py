@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 FLOOR = 1e-3
 """Mean regrets below this part of the median row's are drawn at it: the scale is logarithmic."""
 _ERRORS = 2  # standard errors that bands reach to either side
-_COLOURS = ("#d62728", "#1f77b4", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#17becf", "#e377c2")
+_OWN = ("#d62728", "#1f77b4", "#2ca02c", "#9467bd", "#ff7f0e")
+_PEERS = ("#17becf", "#8c564b", "#e377c2", "#bcbd22", "#393b79", "#e7ba52", "#637939", "#843c39", "#7b4173")
 _GREY = "#7f7f7f"
 
 
@@ -34,17 +36,20 @@ class Styles:
     """
 
     def __init__(self, own: Sequence[str], peers: Sequence[str], default: str) -> None:
-        self._lines: dict[str, dict[str, Any]] = {}
         others = [name for name in own if name not in (default, "random")]
-        for dashes, names in (("-", [default, *others]), ("--", peers)):
-            for i, name in enumerate(names):
-                self._lines[name] = {
-                    "color": _COLOURS[i % len(_COLOURS)],
-                    "linestyle": dashes if i < len(_COLOURS) else ":",
-                    "linewidth": 2.2 if name == default else 1.1,
-                    "zorder": 3 if name == default else 2,
-                }
-        self._lines["random"] = {"color": _GREY, "linestyle": "-", "linewidth": 1.1, "zorder": 1}
+        colours = dict(zip([default, *others], itertools.cycle(_OWN), strict=False))
+        colours |= dict(zip(peers, itertools.cycle(_PEERS), strict=False))
+        colours["random"] = _GREY
+        self._lines = {
+            name: {
+                "color": colour,
+                "linestyle": "--" if name in peers else "-",
+                "linewidth": 2.2 if name == default else 1.1,
+                "zorder": 3 if name == default else 2,
+                "label": name,
+            }
+            for name, colour in colours.items()
+        }
 
     def of(self, method: str) -> dict[str, Any]:
         """The arguments of a line."""
@@ -104,7 +109,7 @@ def ranks(average: Mapping[str, np.ndarray], at: Sequence[int], styles: Styles, 
     figure = Picture(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     for method, values in average.items():
-        axes.plot(at, values, label=method, **styles.of(method))
+        axes.plot(at, values, **styles.of(method))
     axes.set_xlabel("evaluations")
     axes.set_ylabel("average rank (1 is best)")
     axes.invert_yaxis()
@@ -178,7 +183,7 @@ def _line(axes: Axes, x: np.ndarray, regret: np.ndarray, scale: float, style: Ma
     floor = FLOOR * scale
     axes.plot(x, np.maximum(mean, floor), **style)
     low, high = np.maximum(mean - error, floor), np.maximum(mean + error, floor)
-    axes.fill_between(x, low, high, color=style["color"], alpha=0.08, linewidth=0)
+    axes.fill_between(x, low, high, color=style["color"], alpha=0.05 * style["linewidth"], linewidth=0)
 
 
 def _finish(figure: Picture, panels: Sequence[Axes], label: str, path: Path) -> None:
@@ -188,4 +193,8 @@ def _finish(figure: Picture, panels: Sequence[Axes], label: str, path: Path) -> 
         axes.tick_params(labelsize=8)
     figure.supxlabel(label, fontsize=10)
     figure.supylabel("regret", fontsize=10)
+    lines = {line.get_label(): line for axes in panels for line in axes.get_lines()}
+    figure.legend(
+        handles=list(lines.values()), loc="outside lower center", ncols=6, fontsize=9, frameon=False
+    )
     figure.savefig(path, dpi=110)

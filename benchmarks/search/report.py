@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from search.statistics import Ranking
 
+    Column = Callable[[Outcome], Iterable[float]]
+
 EVALUATIONS = run.EVALUATIONS
 RANKED_AT = (20, 50, EVALUATIONS)
 LONGER = 300
@@ -37,8 +39,6 @@ FEWEST_SEEDS = 3  # of a method on a task to be listed
 NAS_BENCH_201 = tuple(name for name in tasks.TASKS if name.startswith("nasbench201"))
 REPORT = run.RESULTS.with_suffix(".md")
 PICTURES = Path(__file__).parents[2] / "docs" / "images"
-
-Column = "Callable[[Outcome], Iterable[float]]"
 
 
 @dataclass(frozen=True)
@@ -192,9 +192,10 @@ def markdown(
     lines = [
         "# Search methods on tables",
         "",
-        f"{len(results.ranked)} methods, {len(results.tasks)} tasks, {n} evaluations a run, each at full fidelity and of "
-        "one noisy training seed. Regret is what the best configuration *visited* lacks of the table's best, "
-        "by means over training seeds; mean ± standard error over searches. The default sampler is in bold.",
+        f"{len(results.ranked)} methods, {len(results.tasks)} tasks, {n} evaluations a run, each at full "
+        "fidelity with one noisy training seed. Regret is what the best configuration *visited* lacks of the "
+        "table's best, by means over training seeds; mean ± standard error over searches. The default sampler "
+        "is in bold.",
         "",
         "## Average ranks",
         "",
@@ -205,8 +206,8 @@ def markdown(
         "![average ranks](../../docs/images/search_ranks.png)",
         "![critical differences](../../docs/images/search_critical.png)",
         "",
-        f"How much later a method ranks than {methods.DEFAULT}, with 95 % intervals by bootstrap: *same tasks* "
-        "draws the seeds again, *other tasks* draws the tasks again, too. Above 0 it is significant.",
+        f"How much later a method ranks than {methods.DEFAULT}, with 95 % intervals by bootstrap: *same "
+        "tasks* draws the seeds again, *other tasks* the tasks, too. An interval above 0 is significant.",
         "",
         *differences(results, rankings),
         "## Regret",
@@ -269,9 +270,7 @@ def main() -> int:
     names = run.available(list(tasks.TASKS))
     results = collected(EVALUATIONS, names, arguments.methods)
     if len(results.ranked) < 3 or methods.DEFAULT not in results.ranked:
-        print(
-            f"ranked are {results.ranked}, too few: make runs of {methods.DEFAULT} and two others with run.py."
-        )
+        print(f"runs of {results.ranked} alone: make some of {methods.DEFAULT} and two others with run.py.")
         return 0
     longer = collected(LONGER, [name for name in NAS_BENCH_201 if name in names], arguments.methods)
     runs = [

@@ -277,6 +277,8 @@ class Surrogate:
         X = np.concatenate([encoded, rows.positions[keep].astype(np.float32)], axis=1)
         latest = _latest(rows_kept)
         self._model: Model
+        self.smooth = few
+        """Whether what it believes changes little by little, not at a forest's splits."""
         if few:
             groups = encoder.groups(X.shape[1])
             self._model = GaussianProcess(X, self.scores, groups, rng, n_trends=len(self._full))

@@ -5,6 +5,7 @@ Knows the surrogate's predictions and the space's neighbourhoods, nothing of net
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,8 +26,13 @@ if TYPE_CHECKING:
 # For one ask: mutations of each incumbent; mutants mutated again, and how often each; prior draws.
 _MUTATIONS, _AGAIN, _FURTHER, _PRIOR = 32, 3, 12, 64
 _LEAST_INITIAL, _MOST_INITIAL = 5, 20
+# Rounds of search for better ones, each from so many candidates, and how many mutations of each. Of a process
+# alone: between two splits the belief of a forest is flat.
+_ROUNDS, _STARTS, _STEPS = 4, 4, 16
 # Candidates less likely to be feasible are proposed only where there are no others.
 _LIKELY = 0.5
+# The improvement expected beyond a limit outweighs any small chance to be within: such candidates come last.
+_LAST = -1e9
 
 
 class ForestSampler:
@@ -36,7 +42,8 @@ class ForestSampler:
     normal scale, from the encoded configuration, the space's structural features and the position on each
     fidelity axis; it predicts at full fidelity. As long as there are few observations a Gaussian process,
     which makes more of them, stands in for the forest. Candidates are mutations of the best incumbents, and
-    draws from the prior. Several metrics are scalarised with weights drawn anew for each ask (ParEGO,
+    draws from the prior; while the process stands in, the best of
+    these are mutated further. Several metrics are scalarised with weights drawn anew for each ask (ParEGO,
     Knowles 2006).
 
     A constraint that can be counted leaves out the candidates that violate it. Of what only trying tells,
@@ -113,17 +120,29 @@ class ForestSampler:
         order = np.argsort(model.beliefs, kind="stable")
         incumbents = [dict(model.trials[i].params) for i in order[: self.n_incumbents]]
         candidates = self._candidates(space, incumbents, rng)
-        encoded = encoder(candidates)
-        mean, std = model.predict_encoded(encoded)
-        value = log_expected_improvement(mean, std, float(model.beliefs[order[0]]))
         refused = [found_infeasible(view, trial) for trial in view.trials]
-        log_chance = Feasible(encoder, view, refused, rng, n_trees=self.n_trees).log_probability(encoded)
-        # The improvement expected beyond a limit outweighs any small chance to be within: such come last.
-        unlikely = log_chance < np.log(_LIKELY)
-        # Counted for as many as it takes: the first that is allowed is the best of all that are.
-        for i in np.lexsort((-(value + log_chance), unlikely)):
-            if allowed(candidates[int(i)]):
-                return candidates[int(i)]
+        feasible = Feasible(encoder, view, refused, rng, n_trees=self.n_trees)
+        best = float(model.beliefs[order[0]])
+
+        def worth(params: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+            encoded = encoder(params)
+            log_chance = feasible.log_probability(encoded)
+            value = log_expected_improvement(*model.predict_encoded(encoded), best) + log_chance
+            return np.where(log_chance < np.log(_LIKELY), value + _LAST, value)
+
+        value = worth(candidates)
+        starts: list[dict[str, Any]] = []
+        for _ in range(_ROUNDS if model.smooth else 0):
+            before, starts = starts, _first_allowed(candidates, value, allowed, _STARTS)
+            known = {tuple(params.items()) for params in candidates}
+            drawn = [mutant for params in starts for mutant in space.neighbours(params, rng, _STEPS)]
+            near = [params for params in _distinct(drawn) if tuple(params.items()) not in known]
+            if not near or starts == before:
+                break
+            candidates += near
+            value = np.concatenate([value, worth(near)])
+        for params in _first_allowed(candidates, value, allowed, 1):
+            return params
         return draw_new(space, allowed, rng)
 
     def posterior(
@@ -170,4 +189,17 @@ class ForestSampler:
             for i in rng.integers(len(drawn), size=_AGAIN):
                 drawn += space.neighbours(drawn[i], rng, _FURTHER)
         drawn += space.sample(_PRIOR, rng)
-        return list({tuple(params.items()): params for params in drawn}.values())
+        return _distinct(drawn)
+
+
+def _distinct(configurations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each canonical configuration once, in a repeatable order."""
+    return list({tuple(params.items()): params for params in configurations}.values())
+
+
+def _first_allowed(
+    candidates: Sequence[dict[str, Any]], value: NDArray[np.float64], allowed: Allowed, n: int
+) -> list[dict[str, Any]]:
+    """The ``n`` allowed candidates of the greatest value; only as many are checked as it takes."""
+    ordered = (candidates[int(i)] for i in np.argsort(-value, kind="stable"))
+    return list(itertools.islice((params for params in ordered if allowed(params)), n))

@@ -21,6 +21,7 @@ from scipy.special import log_ndtr, ndtri
 from scipy.stats import rankdata
 from sklearn.tree import ExtraTreeRegressor
 
+from bonas.earlier import Beliefs, agreement
 from bonas.gaussian_process import GaussianProcess
 from fidelity.records import TrialState
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fidelity.records import Fidelity, Observation, StudyView, TrialRecord
+    from fidelity.records import Earlier, Fidelity, Observation, StudyView, TrialRecord
     from spaces import Space
 
     Floats = NDArray[np.float64]
@@ -115,6 +116,15 @@ class Encoder:
     def __init__(self, space: Space) -> None:
         self.space = space
         self._rows: dict[tuple[tuple[str, Any], ...], NDArray[np.float32]] = {}
+        self._told: tuple[Earlier, ...] = ()
+        self._beliefs: Beliefs | None = None
+
+    def beliefs(self, view: StudyView) -> Beliefs | None:
+        """What earlier studies believe, fitted once; None where there are none."""
+        if self._told is not view.earlier:
+            self._told = view.earlier
+            self._beliefs = Beliefs(self, view.earlier, view.metric_names) if view.earlier else None
+        return self._beliefs
 
     def groups(self, n_columns: int) -> NDArray[np.intp]:
         """Which of ``n_columns`` columns belong together, shape (n_columns,), from 0.
@@ -272,21 +282,31 @@ class Surrogate:
         rows_kept = tuple(rows.trials[i] for i in keep)
         scores = np.stack([_filled_scores(column[keep]) for column in rows.losses.T], axis=1)
         k = scores.shape[1]
-        self.scores = scalarise(scores, np.full(k, 1 / k) if weights is None else weights)
+        self._weights = np.full(k, 1 / k) if weights is None else weights
+        self.scores = scalarise(scores, self._weights)
         encoded = self._encoder.remembered([trial.params for trial in rows_kept])
         X = np.concatenate([encoded, rows.positions[keep].astype(np.float32)], axis=1)
         latest = _latest(rows_kept)
+        # The model learns what is different from what earlier studies believe, as far as they are right.
+        self._beliefs = encoder.beliefs(view)
+        target = self.scores
+        if self._beliefs is not None:
+            believed = self._beliefs.predict(encoded, self._weights)
+            seen = latest[~rows.believed[keep][latest]]
+            positions = [tuple(position) for position in rows.positions[keep][seen].tolist()]
+            self._agreement = agreement(believed[seen], target[seen], positions)
+            target = target - believed @ self._agreement
         self._model: Model
         self.smooth = few
         """Whether what it believes changes little by little, not at a forest's splits."""
         if few:
             groups = encoder.groups(X.shape[1])
-            self._model = GaussianProcess(X, self.scores, groups, rng, n_trends=len(self._full))
+            self._model = GaussianProcess(X, target, groups, rng, n_trends=len(self._full))
         else:
             # Half of a tree's sample are latest values: however long curves are, what they came to counts.
             chances = np.full(len(keep), 0.5 / len(keep))
             chances[latest] += 0.5 / len(latest)
-            self._model = Forest(X, self.scores, rng, chances=chances, n_trees=n_trees)
+            self._model = Forest(X, target, rng, chances=chances, n_trees=n_trees)
         self.trials: tuple[TrialRecord, ...] = tuple(rows_kept[i] for i in latest)
         """The trials it learned from, each once."""
         self.beliefs: Floats = self.predict_encoded(encoded[latest])[0]
@@ -304,7 +324,10 @@ class Surrogate:
     def predict_encoded(self, encoded: NDArray[np.float32]) -> tuple[Floats, Floats]:
         """The same of configurations that the encoder has encoded, shape (n, d)."""
         full = np.broadcast_to(self._full, (len(encoded), len(self._full)))
-        return self._model.predict(np.concatenate([encoded, full], axis=1))
+        mean, std = self._model.predict(np.concatenate([encoded, full], axis=1))
+        if self._beliefs is not None:
+            mean = mean + self._beliefs.predict(encoded, self._weights) @ self._agreement
+        return mean, std
 
 
 # Measured again, a latency differs by about so much (logarithm).

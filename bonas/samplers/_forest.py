@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # For one ask: mutations of each incumbent; mutants mutated again, and how often each; prior draws.
 _MUTATIONS, _AGAIN, _FURTHER, _PRIOR = 32, 3, 12, 64
 _LEAST_INITIAL, _MOST_INITIAL = 5, 20
+# Candidates from each earlier study: what it believes best.
+_LEADING = 20
 # Rounds of search for better ones, each from so many candidates, and how many mutations of each. Of a process
 # alone: between two splits the belief of a forest is flat.
 _ROUNDS, _STARTS, _STEPS = 4, 4, 16
@@ -65,6 +67,8 @@ class ForestSampler:
     Raises:
         ValueError: on a setting outside its range.
     """
+
+    learns_from_earlier = True
 
     def __init__(
         self,
@@ -112,6 +116,11 @@ class ForestSampler:
         allowed = Allowed(space, view)
         valued = [trial for trial in view.trials if all(name in trial.values for name in view.metric_names)]
         n_informative = len(valued) + sum(t.state is TrialState.FAIL and t.last is None for t in view.trials)
+        beliefs = self._encode(space).beliefs(view)
+        if beliefs is not None and n_informative < self._initial(space):
+            for params in beliefs.best(len(view.trials)):
+                if allowed(params):
+                    return dict(params)
         if not valued or n_informative < self._initial(space) or rng.random() < self.random_fraction:
             return draw_new(space, allowed, rng)
         weights = rng.dirichlet(np.ones(len(view.metric_names)))
@@ -120,6 +129,8 @@ class ForestSampler:
         order = np.argsort(model.beliefs, kind="stable")
         incumbents = [dict(model.trials[i].params) for i in order[: self.n_incumbents]]
         candidates = self._candidates(space, incumbents, rng)
+        if beliefs is not None:
+            candidates += beliefs.leading(_LEADING)
         refused = [found_infeasible(view, trial) for trial in view.trials]
         feasible = Feasible(encoder, view, refused, rng, n_trees=self.n_trees)
         best = float(model.beliefs[order[0]])

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from bonas.samplers._knowledge import Knowledge
     from fidelity.records import StudyView, TrialRecord
     from spaces import Space
     from spaces.table import Codes, Domain
@@ -61,7 +62,8 @@ class TPESampler:
     several metrics rank by non-domination, then by crowding distance (Deb et al. 2002). Failed trials are
     bad, and so are those still without a value, so that parallel asks spread. Infeasible ones estimate
     where the constraints hold (Watanabe and Hutter 2023, c-TPE) and say nothing about quality: networks
-    near the limit are not shunned for it.
+    near the limit are not shunned for it. What earlier studies believe of a candidate, as far as the trials
+    agree, is taken from its score.
 
     Args:
         n_initial: trials with a value, or failed ones, before the estimate takes over from prior draws.
@@ -72,6 +74,8 @@ class TPESampler:
         ValueError: on a setting outside its range.
     """
 
+    learns_from_earlier = True
+
     def __init__(self, *, n_initial: int = 10, n_candidates: int = 32, seed: int | None = None) -> None:
         at_least("n_initial", n_initial, 1, 10)
         at_least("n_candidates", n_candidates, 1, 32)
@@ -79,13 +83,14 @@ class TPESampler:
         self.n_candidates = n_candidates
         self.seed = seed
         self._kernels: Kernels | None = None
+        self._knowledge: Knowledge | None = None
 
     def __repr__(self) -> str:
         return f"TPESampler(n_initial={self.n_initial}, n_candidates={self.n_candidates}, seed={self.seed})"
 
     def __getstate__(self) -> dict[str, Any]:
         # What it remembers can be computed again, and ConfigSpace's objects had better not be copied.
-        return self.__dict__ | {"_kernels": None}
+        return self.__dict__ | {"_kernels": None, "_knowledge": None}
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready settings."""
@@ -100,13 +105,23 @@ class TPESampler:
         """The allowed candidate with the greatest score; None once the space is used up."""
         allowed = Allowed(space, view)
         groups = split(view)
+        knowledge = self._told(space, view)
         if not groups.good or groups.n_informative < self.n_initial:
+            for params in () if knowledge is None else knowledge.best(len(view.trials)):
+                if allowed(params):
+                    return dict(params)
             return draw_new(space, allowed, rng)
         kernels = self._of(space)
         best: dict[str, Any] | None = None
         for _ in range(_ROUNDS):
             candidates = kernels.draw(groups, self.n_candidates, rng)
-            for i in np.argsort(-kernels.score(groups, candidates, rng), kind="stable"):
+            if knowledge is not None:
+                leading = kernels.coded.table.codes(knowledge.leading(self.n_candidates // 2))
+                candidates = np.concatenate([candidates, leading])
+            score = kernels.score(groups, candidates, rng)
+            if knowledge is not None:
+                score -= knowledge.losses(view, [kernels.coded.params(row) for row in candidates])
+            for i in np.argsort(-score, kind="stable"):
                 params = kernels.coded.params(candidates[i])
                 if allowed(params):
                     return params
@@ -118,6 +133,15 @@ class TPESampler:
                 if allowed(params):
                     return params
         return draw_new(space, allowed, rng)
+
+    def _told(self, space: Space, view: StudyView) -> Knowledge | None:
+        if not view.earlier:
+            return None
+        from bonas.samplers._knowledge import Knowledge
+
+        if self._knowledge is None or not self._knowledge.of(space, view):
+            self._knowledge = Knowledge(space, view)
+        return self._knowledge
 
     def _of(self, space: Space) -> Kernels:
         if self._kernels is None or self._kernels.coded.space is not space:

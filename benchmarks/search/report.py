@@ -194,8 +194,8 @@ def markdown(
         "",
         f"{len(results.ranked)} methods, {len(results.tasks)} tasks, {n} evaluations a run, each at full "
         "fidelity with one noisy training seed. Regret is what the best configuration *visited* lacks of the "
-        "table's best, by means over training seeds; mean ± standard error over searches. The default sampler "
-        "is in bold.",
+        "table's best, by means over training seeds; mean ± standard error over searches. The default "
+        "sampler is in bold.",
         "",
         "## Average ranks",
         "",

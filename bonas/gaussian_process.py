@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
-from scipy.optimize import minimize
+from scipy.optimize import fmin_l_bfgs_b
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,17 +61,17 @@ class GaussianProcess:
         *,
         n_trends: int = 0,
     ) -> None:
-        X = np.asarray(X, dtype=np.float64)
-        self._low = X.min(axis=0)
-        span = np.ptp(X, axis=0)
+        inputs = np.asarray(X, dtype=np.float64)
+        self._low = inputs.min(axis=0)
+        span = np.ptp(inputs, axis=0)
         # What never differed cannot be learned from.
         self._used = np.flatnonzero(span > 0)
         self._groups = np.unique(groups[self._used], return_inverse=True)[1]
         self._n_groups = int(self._groups.max(initial=-1)) + 1
         self._span = span[self._used]
-        self._trends = np.flatnonzero(self._used >= X.shape[1] - n_trends)
+        self._trends = np.flatnonzero(self._used >= inputs.shape[1] - n_trends)
         self._y = y
-        scaled = self._scaled(X)
+        scaled = self._scaled(inputs)
         n = len(y)
         chosen = np.arange(n)
         if n > _MOST_FITTED:
@@ -82,6 +82,8 @@ class GaussianProcess:
         theta = self._fitted(scaled[chosen], y[chosen])
         self._lengths = np.exp(theta[:-2])[self._groups]
         self._signal, self._noise = float(np.exp(theta[-2])), float(np.exp(theta[-1]))
+        self.noise = math.sqrt(self._noise)
+        """Standard deviation of what cannot be predicted."""
         self._inputs = scaled
         K = self._kernel(scaled, scaled) + self._noise * np.eye(n)
         self._factor = cho_factor(K, lower=True)
@@ -121,12 +123,14 @@ class GaussianProcess:
         D = np.zeros((G, n, n))
         for column, group in zip(X.T, self._groups, strict=True):
             D[group] += (column[:, None] - column) ** 2
-        start = np.array([math.log(0.5) + 0.5 * math.log(max(G, 1))] * G + [0.0, -3.0])
+        start = np.full(G + 2, math.log(0.5) + 0.5 * math.log(max(G, 1)))
+        start[-2:] = 0.0, -3.0
         bounds = [_LENGTHS] * G + [_SIGNAL, _NOISE]
-        arguments = (D.reshape(G, n * n), _TREND * X[:, self._trends] @ X[:, self._trends].T, y)
-        options = {"maxiter": _STEPS}
-        found = minimize(loss, start, arguments, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-        theta: Floats = found.x
+        trend = _TREND * X[:, self._trends] @ X[:, self._trends].T
+        distances = D.reshape(G, n * n)
+        theta: Floats = fmin_l_bfgs_b(
+            lambda theta: loss(theta, distances, trend, y), start, bounds=bounds, maxiter=_STEPS
+        )[0]
         return theta
 
 

@@ -99,6 +99,9 @@ class Forest:
                 # The compiled tree alone: predicting through the estimator costs more than predicting.
                 self._trees.append(tree.tree_)
 
+    noise = 0.0
+    """The spread over the trees holds the noise already."""
+
     def predict(self, X: NDArray[np.float32]) -> tuple[Floats, Floats]:
         """Mean and standard deviation over the trees, each of shape (n,), for inputs of shape (n, d)."""
         each = np.stack([tree.predict(X).reshape(-1) for tree in self._trees])  # (trees, n)
@@ -239,6 +242,9 @@ def _losses(view: StudyView, seen: Observation) -> list[float]:
 class Model(Protocol):
     """Predicts scores from rows of numbers."""
 
+    noise: float
+    """Standard deviation of an observation about the value predicted, beyond the prediction's own."""
+
     def predict(self, X: NDArray[np.float32]) -> tuple[Floats, Floats]:
         """Mean and standard deviation, each of shape (n,), for inputs of shape (n, d)."""
 
@@ -313,16 +319,17 @@ class Surrogate:
         """What it believes of them at full fidelity: the mean score of each of ``trials``."""
 
     def predict(self, configurations: Sequence[Mapping[str, Any]]) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of the score at full fidelity, each of shape (n,).
+        """Mean and standard deviation of the score an evaluation at full fidelity would have, each (n,).
 
         Scores are losses on the normal scale of all observations: smaller is better, 0 is the median.
         """
         if not configurations:
             return np.empty(0), np.empty(0)
-        return self.predict_encoded(self._encoder(configurations))
+        mean, std = self.predict_encoded(self._encoder(configurations))
+        return mean, np.hypot(std, self._model.noise)
 
     def predict_encoded(self, encoded: NDArray[np.float32]) -> tuple[Floats, Floats]:
-        """The same of configurations that the encoder has encoded, shape (n, d)."""
+        """The same without the noise of an evaluation, of what the encoder has encoded, shape (n, d)."""
         full = np.broadcast_to(self._full, (len(encoded), len(self._full)))
         mean, std = self._model.predict(np.concatenate([encoded, full], axis=1))
         if self._beliefs is not None:

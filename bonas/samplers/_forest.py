@@ -44,9 +44,8 @@ class ForestSampler:
     normal scale, from the encoded configuration, the space's structural features and the position on each
     fidelity axis; it predicts at full fidelity. As long as there are few observations a Gaussian process,
     which makes more of them, stands in for the forest. Candidates are mutations of the best incumbents, and
-    draws from the prior; while the process stands in, the best of
-    these are mutated further. Several metrics are scalarised with weights drawn anew for each ask (ParEGO,
-    Knowles 2006).
+    draws from the prior; while the process stands in, the best of these are mutated further. Several metrics
+    are scalarised with weights drawn anew for each ask (ParEGO, Knowles 2006).
 
     A constraint that can be counted leaves out the candidates that violate it. Of what only trying tells,
     latency and running out of memory, the improvement is multiplied by the probability that a candidate is
@@ -61,7 +60,7 @@ class ForestSampler:
         n_trees: number of trees.
         n_process: up to so many observations a Gaussian process takes the forest's place; 0 for never.
         n_incumbents: how many of the best trials are mutated.
-        random_fraction: chance of a prior draw instead, so that no misjudgement lasts.
+        random_fraction: chance of a prior draw instead, an insurance against misjudgements that never end.
         seed: seed of its randomness; the study's if None.
 
     Raises:
@@ -77,7 +76,7 @@ class ForestSampler:
         n_trees: int = 32,
         n_process: int = 300,
         n_incumbents: int = 5,
-        random_fraction: float = 0.1,
+        random_fraction: float = 0.0,
         seed: int | None = None,
     ) -> None:
         if n_initial is not None:
@@ -86,7 +85,7 @@ class ForestSampler:
         at_least("n_process", n_process, 0, 300)
         at_least("n_incumbents", n_incumbents, 1, 5)
         if not (isinstance(random_fraction, (int, float)) and 0 <= random_fraction <= 1):
-            raise ValueError(f"random_fraction={random_fraction!r}: must lie in [0, 1]. The default is 0.1.")
+            raise ValueError(f"random_fraction={random_fraction!r}: must lie in [0, 1]. The default is 0.")
         self.n_initial = n_initial
         self.n_trees = n_trees
         self.n_process = n_process

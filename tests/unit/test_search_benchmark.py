@@ -167,6 +167,26 @@ def test_networks_above_the_limit_on_latency_are_not_in_the_task() -> None:
     assert len({json.dumps(params) for params in task.rows}) == len(task)
 
 
+def test_our_own_table_is_a_task_with_a_second_seed_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    record, tables = importlib.import_module("tables.record"), importlib.import_module("tables")
+    monkeypatch.setattr(tables, "FASHION_MNIST_CHAIN", tmp_path / "table.npz")
+    with pytest.raises(_module("tasks")._tables.SkippedError, match="not recorded"):
+        _module("tasks").recorded()
+    measured = {"loss": [1.0] * 12, "train_loss": [1.0] * 12, "seconds": [0.5] * 12}
+    trained = {(0, "full"): 0.8, (1, "full"): 0.7, (1, "full, seed 1"): 0.72, (2, "width 0.5"): 0.9}
+    found = {key: {"accuracy": [end] * 12, "error": None} | measured for key, end in trained.items()}
+    found[0, "full"] |= {name: [0.2] * 2 for name in ("accuracy", *measured)} | {"error": "diverged"}
+    record.pack(found, tables.FASHION_MNIST_CHAIN)
+
+    task = _module("tasks").recorded()
+    assert len(task) == 2  # the third was not trained in full
+    np.testing.assert_allclose(task.values, [[10, np.nan], [70, 72]], rtol=1e-3)  # diverged: guessing
+    np.testing.assert_allclose(task.seconds, [0.4, 6], rtol=1e-3)
+    assert task.row(record.configurations()[1], visited=[0]) == 1
+
+
 # Methods -------------------------------------------------------------------------------------------
 
 

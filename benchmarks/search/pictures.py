@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 FLOOR = 1e-3
 """Mean regrets below this part of the median row's are drawn at it: the scale is logarithmic."""
 _ERRORS = 2  # standard errors that bands reach to either side
+_COLUMNS = 3  # of panels
+_DOTS_PER_INCH = 90
 _OWN = ("#d62728", "#1f77b4", "#2ca02c", "#9467bd", "#ff7f0e")
 _PEERS = ("#17becf", "#8c564b", "#e377c2", "#bcbd22", "#393b79", "#e7ba52", "#637939", "#843c39", "#7b4173")
 _GREY = "#7f7f7f"
@@ -115,7 +117,7 @@ def ranks(average: Mapping[str, np.ndarray], at: Sequence[int], styles: Styles, 
     axes.invert_yaxis()
     axes.grid(alpha=0.25)
     figure.legend(loc="outside right center", fontsize=8, frameon=False)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=_DOTS_PER_INCH)
 
 
 def critical_differences(
@@ -128,7 +130,7 @@ def critical_differences(
     for axes, (evaluations, ranking) in zip(panels, rankings.items(), strict=True):
         _diagram(axes, ranking, methods, styles)
         axes.set_title(f"after {evaluations} evaluations", fontsize=10, loc="left")
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=_DOTS_PER_INCH)
 
 
 def _diagram(axes: Axes, ranking: Ranking, methods: Sequence[str], styles: Styles) -> None:
@@ -171,10 +173,9 @@ def _diagram(axes: Axes, ranking: Ranking, methods: Sequence[str], styles: Style
 
 
 def _panels(names: Sequence[str]) -> tuple[Picture, list[Axes]]:
-    columns = 3
-    rows = -(-len(names) // columns)
-    figure = Picture(figsize=(4.2 * columns, 3.0 * rows + 0.6), layout="constrained")
-    return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(len(names))]
+    rows = -(-len(names) // _COLUMNS)
+    figure = Picture(figsize=(4.2 * _COLUMNS, 2.8 * rows + 0.8), layout="constrained")
+    return figure, [figure.add_subplot(rows, _COLUMNS, i + 1) for i in range(len(names))]
 
 
 def _line(axes: Axes, x: np.ndarray, regret: np.ndarray, scale: float, style: Mapping[str, Any]) -> None:
@@ -191,10 +192,11 @@ def _finish(figure: Picture, panels: Sequence[Axes], label: str, path: Path) -> 
         axes.set_yscale("log")
         axes.grid(alpha=0.25)
         axes.tick_params(labelsize=8)
-    figure.supxlabel(label, fontsize=10)
+    for axes in panels[-_COLUMNS:]:
+        axes.set_xlabel(label, fontsize=9)
     figure.supylabel("regret", fontsize=10)
     lines = {line.get_label(): line for axes in panels for line in axes.get_lines()}
     figure.legend(
         handles=list(lines.values()), loc="outside lower center", ncols=6, fontsize=9, frameon=False
     )
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=_DOTS_PER_INCH)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 EVALUATIONS = run.EVALUATIONS
 RANKED_AT = (20, 50, EVALUATIONS)
-LONGER = 300
+LONGER, SHOWN_AT = 300, (30, 50, 100, 300)
 FEWEST_SEEDS = 3  # of a method on a task to be listed
 NAS_BENCH_201 = tuple(name for name in tasks.TASKS if name.startswith("nasbench201"))
 REPORT = run.RESULTS.with_suffix(".md")
@@ -229,9 +229,9 @@ def markdown(
     ]
     if longer.outcomes:
         lines += [f"## NAS-Bench-201, {LONGER} evaluations", ""]
-        for k in (30, 50, 100, LONGER):
+        for k in SHOWN_AT:
             lines += [f"Visited after {k}:", "", *regrets(longer, visited(k))]
-        for k in (100, LONGER):
+        for k in recommend.AFTER:
             lines += [f"Recommended after {k}, finalists evaluated again:", ""]
             lines += regrets(longer, recommended(recommendations, k, "reevaluated"))
     return "\n".join([*lines, "## Conditions", "", *conditions(results)])

@@ -171,6 +171,13 @@ def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="do not search this hyperparameter; repeat for several (default: for a data set known by name, "
         "the augmentation that suits it, no mix-up and no cutout)",
     )
+    how.add_argument(
+        "--warm-start",
+        action="append",
+        metavar="FOLDER",
+        help="an earlier study to learn from, of the same space or a similar one, on whatever data; "
+        "repeat for several",
+    )
     how.add_argument("--seed", type=_seed, metavar="N", help="of everything random (default: 0)")
 
     end = parser.add_argument_group("when to stop (the first that is reached; default: --budget 20)")

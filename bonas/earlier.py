@@ -33,6 +33,9 @@ _PRIOR_WEIGHT, _PRIOR_STRENGTH = 0.5, 5.0
 class Encodes(Protocol):
     """Turns configurations of a space into rows of numbers."""
 
+    n_parameters: int
+    """How many of its columns, the first ones, encode hyperparameters."""
+
     def __call__(self, configurations: Sequence[Mapping[str, Any]], /) -> Inputs:
         """Shape (n, d)."""
 
@@ -57,7 +60,9 @@ class Beliefs:
             groups, rng = encoder.groups(X.shape[1]), np.random.default_rng(0)
             self._models.append(
                 [
-                    GaussianProcess(X, np.array(study.scores[name]), groups, rng)
+                    GaussianProcess(
+                        X, np.array(study.scores[name]), groups, rng, n_marked=encoder.n_parameters
+                    )
                     if name in study.scores
                     else None
                     for name in metric_names

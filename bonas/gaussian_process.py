@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 # log ℓ ~ N(log √G − ½, 1): with many inputs each matters less (Hvarfner et al. 2024, section 4.2, with a mean
 # and spread of their own: theirs, √2 and √3, leave a process that is far too sure of itself).
 _LENGTH_MEAN, _LENGTH_STD = -0.5, 1.0
-# log σ² ~ N(0, 1), log τ² ~ N(−2, 1): targets vary by about 1, a little of it noise.
-_NOISE_MEAN = -2.0
+# log σ² ~ N(0, 1), log τ² ~ N(−4, 1): targets vary by about 1, little of it noise.
+_NOISE_MEAN = -4.0
 _LENGTHS, _SIGNAL, _NOISE = (-3.0, 8.0), (-4.0, 3.0), (-9.0, 1.0)
 # Of a linear effect: targets may differ by a few standard deviations from one end to the other.
 _TREND = 4.0
+_MARK = -1.0
 _STEPS = 25
 # Length-scales are fitted to at most this many rows; each step costs their number cubed.
 _MOST_FITTED = 100
@@ -50,6 +51,8 @@ class GaussianProcess:
             them are always the lowest targets.
         n_trends: so many of the last columns have a linear effect besides, as fidelities have, which shift
             all targets: what is learned at one value then holds at another.
+        n_marked: in so many of the first columns, which lie in [0, 1], −1 stands for no value. It counts as
+            the middle: nothing else is as near to all values, and that there is none the parent tells.
     """
 
     def __init__(
@@ -60,8 +63,10 @@ class GaussianProcess:
         rng: np.random.Generator,
         *,
         n_trends: int = 0,
+        n_marked: int = 0,
     ) -> None:
-        inputs = np.asarray(X, dtype=np.float64)
+        self._n_marked = n_marked
+        inputs = self._filled(X)
         self._low = inputs.min(axis=0)
         span = np.ptp(inputs, axis=0)
         # What never differed cannot be learned from.
@@ -91,7 +96,7 @@ class GaussianProcess:
 
     def predict(self, X: NDArray[np.floating]) -> tuple[Floats, Floats]:
         """Mean and standard deviation of what lies below the noise, each of shape (n,), inputs (n, d)."""
-        scaled = self._scaled(np.asarray(X, dtype=np.float64))
+        scaled = self._scaled(self._filled(X))
         k = self._kernel(scaled, self._inputs)
         solved = solve_triangular(self._factor[0], k.T, lower=True)
         trends = scaled[:, self._trends]
@@ -105,6 +110,12 @@ class GaussianProcess:
         """
         diagonal = np.diag(cho_solve(self._factor, np.eye(len(self._y))))
         return self._y - self._alpha / diagonal, np.sqrt(1 / diagonal)
+
+    def _filled(self, X: NDArray[np.floating]) -> Floats:
+        filled = np.array(X, dtype=np.float64)
+        marked = filled[:, : self._n_marked]
+        marked[marked == _MARK] = 0.5
+        return filled
 
     def _scaled(self, X: Floats) -> Floats:
         scaled: Floats = (X[:, self._used] - self._low[self._used]) / self._span

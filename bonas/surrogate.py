@@ -118,6 +118,8 @@ class Encoder:
 
     def __init__(self, space: Space) -> None:
         self.space = space
+        self.n_parameters = len(space.encode_names)
+        """How many of its columns, the first ones, encode hyperparameters."""
         self._rows: dict[tuple[tuple[str, Any], ...], NDArray[np.float32]] = {}
         self._told: tuple[Earlier, ...] = ()
         self._beliefs: Beliefs | None = None
@@ -307,7 +309,9 @@ class Surrogate:
         """Whether what it believes changes little by little, not at a forest's splits."""
         if few:
             groups = encoder.groups(X.shape[1])
-            self._model = GaussianProcess(X, target, groups, rng, n_trends=len(self._full))
+            self._model = GaussianProcess(
+                X, target, groups, rng, n_trends=len(self._full), n_marked=encoder.n_parameters
+            )
         else:
             # Half of a tree's sample are latest values: however long curves are, what they came to counts.
             chances = np.full(len(keep), 0.5 / len(keep))

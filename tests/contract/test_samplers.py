@@ -38,7 +38,7 @@ def partial() -> optuna.samplers.BaseSampler:
 SAMPLERS = {
     "random": lambda: RandomSampler(),
     "forest": lambda: ForestSampler(n_initial=4, n_trees=8, random_fraction=0.0, n_process=0),
-    "forest-process": lambda: ForestSampler(n_initial=4, random_fraction=0.0),
+    "forest-process": lambda: ForestSampler(n_initial=4, n_trees=8),
     "tpe": lambda: TPESampler(n_initial=4),
     "smac": lambda: SMACSampler(n_initial=4),
     "evolution": lambda: EvolutionSampler(population_size=8, tournament_size=3),

@@ -80,6 +80,23 @@ def test_a_trend_carries_over_to_values_hardly_seen() -> None:
     assert np.corrcoef(mean, np.sin(5 * grid))[0, 1] > 0.95
 
 
+def test_no_value_is_as_near_to_all_values() -> None:
+    rng = np.random.default_rng(0)
+    branches = rng.integers(2, size=(120, 6))
+    values = rng.random((120, 6))
+    y = 2 * ((values - 0.3) ** 2).sum(axis=1) - 1.5
+    columns = [np.where(branches == 0, values, -1), np.where(branches == 1, values, -1)]
+    X = np.concatenate([branches, *columns], axis=1)
+    errors = [
+        np.mean((model.predict(X[60:])[0] - y[60:]) ** 2)
+        for model in (
+            GaussianProcess(X[:60], y[:60], np.arange(18), np.random.default_rng(0), n_marked=n_marked)
+            for n_marked in (18, 0)
+        )
+    ]
+    assert errors[0] < 0.3 * errors[1]
+
+
 def test_columns_of_a_category_share_a_length() -> None:
     rng = np.random.default_rng(0)
     which = rng.integers(3, size=30)

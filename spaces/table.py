@@ -202,7 +202,9 @@ class Table:
             if weights is not None and not weights.all()
         }
         self._never = {
-            self.names[i]: {_tagged(self.domains[i].value(c)) for c in np.flatnonzero(self._weights[i] == 0)}
+            self.names[i]: {
+                _tagged(self.domains[i].value(c)) for c in np.flatnonzero(self._weights[i] == 0).tolist()
+            }
             for i in self._drawable
         }
         self._combinations: dict[Component, Codes | None] = {}

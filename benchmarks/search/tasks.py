@@ -144,8 +144,29 @@ def transnas_macro() -> Task:
     return Task("transnas macro scene", spaces.Space(space), "maximize", rows, values, POINTS, sampled=True)
 
 
-def accel() -> Task:
+def accel(limit: float = LATENCY_LIMIT) -> Task:
     """The limit is checked before evaluation: networks that exceed it are not among the rows."""
+    file, hyperparameters, codes, kept = _accel(limit)
+    return Task(
+        name="accel latency",
+        space=_space(hyperparameters),
+        direction="maximize",
+        rows=_rows(hyperparameters, codes[kept]),
+        values=file["val_top1"][kept, None].astype(np.float64),
+        unit=POINTS,
+        sampled=True,
+        seconds=file["train_seconds_total"][kept].astype(np.float64),
+    )
+
+
+def accel_latency(limit: float) -> np.ndarray:
+    """Milliseconds on a ZCU102 of the rows of ``accel(limit)``."""
+    file, _, _, kept = _accel(limit)
+    return file["latency_ms"][kept, 0].astype(np.float64)
+
+
+def _accel(limit: float) -> tuple[dict[str, np.ndarray], list[Hyperparameter], np.ndarray, np.ndarray]:
+    """The file, the hyperparameters, every network's codes, and the rows that keep the limit, each once."""
     file = _load("accel_nasbench_imagenet")
     parts = {"expansion": (1, 4, 6), "kernel": (3, 5), "layers": (1, 2, 3, 4)}
     hyperparameters: list[Hyperparameter] = []
@@ -157,17 +178,7 @@ def accel() -> Task:
     ]
     codes = np.stack(positions, axis=2).reshape(len(file["arch"]), -1)
     _, first = np.unique(codes, axis=0, return_index=True)  # a few networks are there twice
-    kept = np.sort(first[file["latency_ms"][first, 0] <= LATENCY_LIMIT])
-    return Task(
-        name="accel latency",
-        space=_space(hyperparameters),
-        direction="maximize",
-        rows=_rows(hyperparameters, codes[kept]),
-        values=file["val_top1"][kept, None].astype(np.float64),
-        unit=POINTS,
-        sampled=True,
-        seconds=file["train_seconds_total"][kept].astype(np.float64),
-    )
+    return file, hyperparameters, codes, np.sort(first[file["latency_ms"][first, 0] <= limit])
 
 
 def recorded() -> Task:

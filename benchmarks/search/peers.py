@@ -11,9 +11,11 @@ know no conditions.
 from __future__ import annotations
 
 import queue
+import shutil
 import tempfile
 import threading
 import warnings
+import weakref
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -96,8 +98,7 @@ class Flat:
         """The configuration that a flat one stands for."""
         if not self._space.conditions:
             return dict(flat)
-        found = deactivate_inactive_hyperparameters(dict(flat), self._space)
-        return {name: _plain(value) for name, value in dict(found).items()}
+        return {name: flat[name] for name in deactivate_inactive_hyperparameters(dict(flat), self._space)}
 
     def of(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The flat configuration of one."""
@@ -110,6 +111,13 @@ class Flat:
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _folder(owner: object) -> str:
+    """A folder for what a package writes, deleted with its owner."""
+    path = tempfile.mkdtemp()
+    weakref.finalize(owner, shutil.rmtree, path, ignore_errors=True)
+    return path
 
 
 def _sign(task: Task) -> int:
@@ -168,11 +176,10 @@ class SMAC:
         import smac
         from smac.model.random_forest import RandomForest
 
-        self._folder = tempfile.TemporaryDirectory()
         self._sign = _sign(task)
         self._space = task.space.configuration_space
         scenario = smac.Scenario(
-            self._space, deterministic=True, n_trials=TRIALS, seed=seed, output_directory=self._folder.name
+            self._space, deterministic=True, n_trials=TRIALS, seed=seed, output_directory=_folder(self)
         )
         forest = None
         if facade == "HyperparameterOptimizationFacade":
@@ -221,8 +228,7 @@ class DEHB:
 
         flat = Flat(task.space.configuration_space)
         sign = _sign(task)
-        self._folder = tempfile.TemporaryDirectory()
-        path = self._folder.name
+        path = _folder(self)
 
         def optimize(evaluate: Callable[[dict[str, Any]], float]) -> None:
             AsyncDE(

@@ -28,8 +28,8 @@ _MUTATIONS, _AGAIN, _FURTHER, _PRIOR = 32, 3, 12, 64
 _LEAST_INITIAL, _MOST_INITIAL = 5, 20
 # Candidates from each earlier study: what it believes best.
 _LEADING = 20
-# Rounds of search for better ones, each from so many candidates, and how many mutations of each. Of a process
-# alone: between two splits the belief of a forest is flat.
+# Rounds of search for better ones, each from so many candidates, and how many mutations of each. Only with
+# a process: between two splits the belief of a forest is flat.
 _ROUNDS, _STARTS, _STEPS = 4, 4, 16
 # Candidates less likely to be feasible are proposed only where there are no others.
 _LIKELY = 0.5
@@ -43,9 +43,9 @@ class ForestSampler:
     The model, a forest of random trees, learns from every observation at every fidelity and epoch, on the
     normal scale, from the encoded configuration, the space's structural features and the position on each
     fidelity axis; it predicts at full fidelity. As long as there are few observations a Gaussian process,
-    which makes more of them, takes the forest's place at every other ask. Candidates are mutations of the
-    best incumbents, and draws from the prior; a process has the best of these mutated further. Several
-    metrics are scalarised with weights drawn anew for each ask (ParEGO, Knowles 2006).
+    which makes more of them, has the greater say. Candidates are mutations of the best incumbents, and draws
+    from the prior; with a process the best of these are mutated further. Several metrics are scalarised with
+    weights drawn anew for each ask (ParEGO, Knowles 2006).
 
     A constraint that can be counted leaves out the candidates that violate it. Of what only trying tells,
     latency and running out of memory, the improvement is multiplied by the probability that a candidate is
@@ -58,8 +58,7 @@ class ForestSampler:
             a quarter of the number of hyperparameters, at least 5 and at most 20; fewer leave a large space
             unseen, since what follows lies near the best of them.
         n_trees: number of trees.
-        n_process: up to so many observations a Gaussian process takes the forest's place at every other
-            ask, and in :meth:`posterior`; 0 for never.
+        n_process: up to so many observations a Gaussian process is averaged with the forest; 0 for never.
         n_incumbents: how many of the best trials are mutated.
         random_fraction: chance of a prior draw instead, an insurance against misjudgements that never end.
         seed: seed of its randomness; the study's if None.
@@ -125,9 +124,7 @@ class ForestSampler:
             return draw_new(space, allowed, rng)
         weights = rng.dirichlet(np.ones(len(view.metric_names)))
         encoder = self._encode(space)
-        # What one of the two misjudges does not keep the other from asking.
-        n_process = self.n_process if len(view.trials) % 2 else 0
-        model = Surrogate(encoder, view, rng, weights=weights, n_trees=self.n_trees, n_process=n_process)
+        model = Surrogate(encoder, view, rng, weights=weights, n_trees=self.n_trees, n_process=self.n_process)
         order = np.argsort(model.beliefs, kind="stable")
         incumbents = [dict(model.trials[i].params) for i in order[: self.n_incumbents]]
         candidates = self._candidates(space, incumbents, rng)

@@ -160,12 +160,12 @@ def test_peers_propose_valid_configurations_and_repeat_themselves(peers: ModuleT
     def tell(params: dict[str, Any]) -> tuple[dict[str, Any], float]:
         return params, np.log10(params["rate"]) ** 2 + (params["kind"] == "a")
 
-    found = [_search(entry.make(task, seed), tell, 12) for seed in (1, 1, 2)]
+    found = [_search(entry.make(task, seed), tell, n) for seed, n in ((1, 12), (1, 12), (2, 3))]
     for params in found[0]:
         assert task.space.validate(params) == params
         assert all(type(value) in (str, int, float) for value in params.values())
     assert found[0] == found[1]
-    assert found[0] != found[2]
+    assert found[0][:3] != found[2]
 
 
 @pytest.mark.filterwarnings("default")

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from bonas import spaces
-from bonas.surrogate import INACTIVE, Encoder, Forest, Surrogate, collect, normal_scores, scalarise
+from bonas.surrogate import (
+    INACTIVE,
+    Encoder,
+    Forest,
+    Mixture,
+    Surrogate,
+    collect,
+    normal_scores,
+    scalarise,
+)
 from fidelity.axes import Axes
 from fidelity.records import Curve, Fidelity, Observation, StudyView, TrialRecord, TrialState
 
@@ -182,6 +191,37 @@ def test_it_learns_from_low_fidelities_what_holds_at_full(direction: str, n_proc
     assert spearmanr(mean, np.abs(grid - 0.7)).statistic > 0.9
     assert abs(grid[np.argmin(mean)] - 0.7) < 0.1
     assert np.isfinite(std).all()
+
+
+class Sure:
+    """Believes the same of everything."""
+
+    def __init__(self, mean: float, std: float, noise: float = 0.0) -> None:
+        self.mean, self.std, self.noise = mean, std, noise
+
+    def predict(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.full(len(X), self.mean), np.full(len(X), self.std)
+
+
+def test_a_mixture_is_as_sure_as_its_parts_only_where_they_agree() -> None:
+    X = np.zeros((3, 1), np.float32)
+    mean, std = Mixture(Sure(1.0, 0.5), Sure(1.0, 0.5)).predict(X)
+    np.testing.assert_allclose([mean, std], [[1.0] * 3, [0.5] * 3])
+    mean, std = Mixture(Sure(0.0, 0.5), Sure(1.0, 0.5)).predict(X)
+    rng = np.random.default_rng(0)
+    drawn = np.where(rng.random(200_000) < mean[0], 1.0, 0.0) + 0.5 * rng.normal(size=200_000)
+    assert (mean[0], std[0]) == pytest.approx((drawn.mean(), drawn.std()), rel=0.02)
+
+
+def test_the_spread_of_a_belief_holds_the_noise_of_an_evaluation() -> None:
+    rng = np.random.default_rng(0)
+    trials = [record(i, {"x": i / 60}, i / 60 + float(rng.normal()) / 3) for i in range(60)]
+    model = Surrogate(encoder(), view(trials), rng)
+    asked = [{"x": 0.51}]
+    mean, std = model.predict(asked)
+    same, without = model.predict_encoded(encoder()(asked))
+    assert mean == same
+    assert std > 1.02 * without
 
 
 def test_several_metrics_are_one_score() -> None:

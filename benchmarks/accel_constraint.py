@@ -1,15 +1,15 @@
-"""Searching Accel-NASBench where nine tenths of the networks are too slow: what is evaluated, what is found.
+"""Searching Accel-NASBench where nine tenths of the networks are too large: what is evaluated, what is found.
 
     BONAS_BENCHMARKS=<folder of the tables> python benchmarks/accel_constraint.py
 
-The limit is the latency on a ZCU102 that a tenth of the table's networks keep. It is not computed from a
-configuration but measured, before training: what exceeds it is recorded as infeasible and never evaluated,
-as in a study, and costs none of the 100 evaluations. *Constrained* searches draw on the whole table and
-learn where the limit holds; *feasible part alone* ones on a table of nothing but the feasible networks. Both
-are told the network of the table nearest to the one they propose. Regret is that against the best feasible
-network, in percentage points of ImageNet accuracy. Interrupted, it goes on where it stopped, and runs of an
-earlier version of a sampler are made again; results lie, one run a line, in
-``results/accel_constraint.jsonl``, the table in ``results/accel_constraint.md``.
+The limit is one on multiply-accumulates that a tenth of the table's networks keep. They are counted before
+training: they add up over the seven blocks, so the table's counts give those of every network of the space.
+*Constrained* searches are given the limit, as ``constraints`` gives it in a study; *feasible part alone* ones
+know of none and search a table of nothing but feasible networks. Both are told the feasible network of the
+table nearest to the one they propose. Regret is that against the best feasible network, in percentage points
+of ImageNet accuracy. Interrupted, it goes on where it stopped, and runs of an earlier version of a sampler
+are made again; results lie, one run a line, in ``results/accel_constraint.jsonl``, the table in
+``results/accel_constraint.md``.
 """
 
 from __future__ import annotations
@@ -30,13 +30,16 @@ import _tables
 import numpy as np
 from search import methods, tasks
 
-from bonas import samplers
-from fidelity.records import StudyView, TrialRecord, TrialState
+from bonas import samplers, spaces
+from bonas.feasibility import Feasibility, checked
+from fidelity.records import StudyView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from search.task import Task
+
+    from fidelity.records import TrialRecord
 
 RESULTS = Path(__file__).parent / "results" / "accel_constraint.jsonl"
 EVALUATIONS, SHARE = 100, 0.1
@@ -48,27 +51,63 @@ SAMPLERS = {
 }
 
 
-class Limit:
-    """An upper bound on a latency that has to be measured."""
+@cache
+def whole() -> Task:
+    return tasks.accel(math.inf)
 
-    def load(self, params: Mapping[str, Any]) -> float:
-        """Nothing can be counted."""
-        return 0.0
 
-    def excess(self, trial: TrialRecord) -> float:
-        return math.log(trial.figures["latency"] / limit())
+def _blocks(params: Mapping[str, Any]) -> np.ndarray:
+    """A network as one of 48 kinds for each of its seven blocks, one-hot."""
+    hot = np.zeros((7, 48))
+    for k in range(7):
+        kind = np.ravel_multi_index(
+            (
+                params[f"expansion{k}"],
+                params[f"kernel{k}"],
+                params[f"layers{k}"],
+                params[f"squeeze{k}"] == "yes",
+            ),
+            (3, 2, 4, 2),
+        )
+        hot[k, kind] = 1
+    return hot.ravel()
 
 
 @cache
-def limit() -> float:
-    return float(np.quantile(tasks.accel_latency(math.inf), SHARE, method="lower"))
+def _macs_of_blocks() -> np.ndarray:
+    """Of every kind of block, such that their sums are the table's counts."""
+    networks = np.stack([_blocks(params) for params in whole().rows])
+    counts = 1e6 * tasks.accel_macs(math.inf)
+    found, *_ = np.linalg.lstsq(networks, counts, rcond=None)
+    assert np.abs(networks @ found - counts).max() < 1e3
+    return found
+
+
+def macs(params: Mapping[str, Any]) -> float:
+    return float(_blocks(params) @ _macs_of_blocks())
+
+
+def count(params: Mapping[str, Any], prune: bool = True) -> spaces.Count:
+    return spaces.Count(parameters=0, macs=round(macs(params)))
 
 
 @cache
-def pool(*, feasible: bool) -> tuple[Task, np.ndarray]:
-    """The table and its latencies."""
-    most = limit() if feasible else math.inf
-    return tasks.accel(most), tasks.accel_latency(most)
+def limit() -> int:
+    counts = [round(macs(params)) for params in whole().rows]
+    return int(np.quantile(counts, SHARE, method="lower"))
+
+
+@cache
+def feasible() -> Task:
+    """The table's networks that keep the limit, in the space that can count them."""
+    rows = [i for i, params in enumerate(whole().rows) if round(macs(params)) <= limit()]
+    return dataclasses.replace(
+        whole(),
+        space=spaces.Space(whole().space.configuration_space, count=count),
+        rows=[whole().rows[i] for i in rows],
+        values=whole().values[rows],
+        seconds=None,
+    )
 
 
 @cache
@@ -79,86 +118,63 @@ def code(name: str) -> str:
 
 def evaluate(name: str, alone: bool, seed: int) -> dict[str, Any]:
     """One search."""
-    sampler = SAMPLERS[name]()
-    table, latency = pool(feasible=alone)
+    sampler, table = SAMPLERS[name](), feasible()
+    bounds = (
+        None if alone else Feasibility(table.space, checked({"macs": limit()}, table.space), methods.AXES)
+    )
     records: list[TrialRecord] = []
-    visited: list[int] = []
-    evaluated: list[int] = []
-    while len(evaluated) < EVALUATIONS and len(visited) < len(table):
-        view = StudyView(
-            tuple(records), methods.AXES, directions=("maximize",), bounds=None if alone else Limit()
-        )
-        params = sampler.sample(table.space, view, np.random.default_rng([seed, len(records)]))
+    rows: list[int] = []
+    infeasible = 0
+    for number in range(EVALUATIONS):
+        view = StudyView(tuple(records), methods.AXES, directions=("maximize",), bounds=bounds)
+        params = sampler.sample(table.space, view, np.random.default_rng([seed, number]))
         assert params is not None
-        row = table.row(params, visited)
-        visited.append(row)
-        keeps = bool(latency[row] <= limit())
-        record = methods.record(table.space, len(records), table.params(row), float(table.true(row)))
-        state = TrialState.COMPLETE if keeps else TrialState.INFEASIBLE
-        curves = record.curves if keeps else ()
-        figures = {"latency": float(latency[row])}
-        records.append(dataclasses.replace(record, state=state, curves=curves, figures=figures))
-        if keeps:
-            evaluated.append(row)
-    best = table.true(range(len(table)))[latency <= limit()].max()
-    accuracy = table.true(evaluated)
+        infeasible += round(macs(params)) > limit()
+        rows.append(table.row(params, rows))
+        records.append(
+            methods.record(table.space, number, table.params(rows[-1]), float(table.true(rows[-1])))
+        )
+    regret = table.regret(rows)
     return {
         "sampler": name,
         "alone": alone,
         "seed": seed,
         "code": code(name),
-        "infeasible_evaluated": int((latency[evaluated] > limit()).sum()),
-        "refused": len(visited) - len(evaluated),
-        "refused_before_30": sum(t.state is TrialState.INFEASIBLE for t in records[: _position(records, 30)]),
-        "regret": {str(n): round(float(best - accuracy[:n].max()), 4) for n in AFTER},
+        "infeasible": infeasible,
+        "regret": {str(n): round(float(regret[:n].min()), 4) for n in AFTER},
     }
 
 
-def _position(records: list[TrialRecord], n: int) -> int:
-    """How many trials there were when ``n`` of them had been evaluated."""
-    done = np.cumsum([t.state is TrialState.COMPLETE for t in records])
-    return int(np.searchsorted(done, n)) + 1
-
-
 def report(records: list[dict[str, Any]]) -> list[str]:
-    whole, latency = pool(feasible=False)
-    feasible, _ = pool(feasible=True)
-    accuracy = whole.true(range(len(whole)))
+    best, best_of_all = (float(np.max(task.true(range(len(task))))) for task in (feasible(), whole()))
     lines = [
-        f"At most {limit():.2f} ms on a ZCU102: {len(feasible)} of {len(whole):,} networks. The best of them "
-        f"has {accuracy[latency <= limit()].max():.2f} %, the best of all {accuracy.max():.2f} %. Regret in "
-        "percentage points against the best feasible one, mean ± standard error over "
-        f"{len({r['seed'] for r in records})} seeds; *refused*: networks whose latency was measured and "
-        "that were not evaluated.",
+        f"At most {limit() / 1e6:.0f} million multiply-accumulates: {len(feasible())} of {len(whole()):,} "
+        f"networks. The best of them has {best:.2f} %, the best of all {best_of_all:.2f} %. Regret in "
+        f"percentage points against the best feasible one, mean ± standard error over "
+        f"{len({r['seed'] for r in records})} seeds.",
         "",
-        "| search | infeasible evaluated | refused until 30 evaluations | until 100 | "
-        + " | ".join(f"regret at {n}" for n in AFTER)
-        + " |",
-        "|---|---|---|---|" + "---|" * len(AFTER),
+        "| search | infeasible proposals | " + " | ".join(f"regret at {n}" for n in AFTER) + " |",
+        "|---|---|" + "---|" * len(AFTER),
     ]
     for name in SAMPLERS:
+        regrets = {}
         for alone in (False, True):
             mine = [r for r in records if r["sampler"] == name and r["alone"] == alone]
-            if not mine:
-                continue
+            regrets[alone] = {r["seed"]: r["regret"] for r in mine}
             cells = [
-                f"{sum(r['infeasible_evaluated'] for r in mine)} of {EVALUATIONS * len(mine):,}",
-                _runs.mean([r["refused_before_30"] for r in mine], 0),
-                _runs.mean([r["refused"] for r in mine], 0),
+                f"{sum(r['infeasible'] for r in mine)} of {EVALUATIONS * len(mine):,}",
                 *(_runs.mean([r["regret"][str(n)] for r in mine]) for n in AFTER),
             ]
             what = "feasible part alone" if alone else "constrained"
-            lines.append(f"| {name}, {what} | {' | '.join(cells)} |")
-        pairs = {
-            alone: {r["seed"]: r["regret"] for r in records if r["sampler"] == name and r["alone"] == alone}
-            for alone in (False, True)
-        }
-        both = sorted(pairs[True].keys() & pairs[False].keys())
+            if mine:
+                lines.append(f"| {name}, {what} | {' | '.join(cells)} |")
+        both = sorted(regrets[True].keys() & regrets[False].keys())
         if both:
             cells = [
-                _runs.mean([pairs[False][s][str(n)] - pairs[True][s][str(n)] for s in both]) for n in AFTER
+                _runs.mean([regrets[False][s][str(n)] - regrets[True][s][str(n)] for s in both])
+                for n in AFTER
             ]
-            lines.append(f"| {name}, difference | | | | {' | '.join(cells)} |")
+            lines.append(f"| {name}, difference | | {' | '.join(cells)} |")
     return [*lines, "", _runs.conditions("numpy", "scikit-learn", "ConfigSpace")]
 
 

@@ -159,10 +159,10 @@ def accel(limit: float = LATENCY_LIMIT) -> Task:
     )
 
 
-def accel_latency(limit: float) -> np.ndarray:
-    """Milliseconds on a ZCU102 of the rows of ``accel(limit)``."""
+def accel_macs(limit: float) -> np.ndarray:
+    """Millions of multiply-accumulates of the rows of ``accel(limit)``."""
     file, _, _, kept = _accel(limit)
-    return file["latency_ms"][kept, 0].astype(np.float64)
+    return file["macs_m"][kept].astype(np.float64)
 
 
 def _accel(limit: float) -> tuple[dict[str, np.ndarray], list[Hyperparameter], np.ndarray, np.ndarray]:

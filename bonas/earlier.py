@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 # Before this study has seen anything the weights of all earlier ones add up to so much, and it takes about
 # as many observations as the strength says to change that by half.
 _PRIOR_WEIGHT, _PRIOR_STRENGTH = 0.5, 5.0
+# Where a search ended it has evaluated much the same again and again. Of what lies within this share of the
+# median distance from the best, one is enough to learn whether it is good here too.
+_APART = 0.1
 
 
 class Encodes(Protocol):
@@ -70,6 +73,7 @@ class Beliefs:
             )
             equal = np.full(len(metric_names), 1 / len(metric_names))
             order = np.argsort(_believed(self._models[-1], X, equal), kind="stable")
+            order = _spread(X[:, : encoder.n_parameters], order)
             self._best.append([study.params[i] for i in order.tolist()])
 
     def predict(self, encoded: Inputs, weights: Floats) -> Floats:
@@ -83,11 +87,11 @@ class Beliefs:
         return np.stack([_believed(models, encoded, weights) for models in self._models], axis=1)
 
     def best(self, turn: int) -> Sequence[Mapping[str, Any]]:
-        """The configurations of one earlier study, those it believes best first; each in its turn."""
+        """The configurations of one earlier study, the best and different ones first; each in its turn."""
         return self._best[turn % len(self._best)]
 
     def leading(self, n: int) -> list[dict[str, Any]]:
-        """The ``n`` configurations that each earlier study believes best."""
+        """``n`` different configurations that each earlier study believes good."""
         return [dict(params) for best in self._best for params in best[:n]]
 
 
@@ -119,6 +123,19 @@ def agreement(beliefs: Floats, scores: Floats, groups: Sequence[Hashable]) -> Fl
         np.concatenate([y, np.full(e, root * _PRIOR_WEIGHT / e)]),
     )
     return np.asarray(weights, dtype=np.float64)
+
+
+def _spread(X: Inputs, order: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The rows in this order, but what is next to an earlier one after all that is not; shape (n,)."""
+    apart = _APART * float(np.median(np.abs(X - X[order[0]]).mean(axis=1)))
+    nearest = np.full(len(X), np.inf)
+    first: list[int] = []
+    for i in order.tolist():
+        if nearest[i] > apart:
+            first.append(i)
+            nearest = np.minimum(nearest, np.abs(X - X[i]).mean(axis=1))
+    chosen = set(first)
+    return np.array(first + [i for i in order.tolist() if i not in chosen], dtype=np.intp)
 
 
 def _believed(models: Sequence[GaussianProcess | None], X: Inputs, weights: Floats) -> Floats:

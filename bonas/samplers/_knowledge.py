@@ -39,11 +39,11 @@ class Knowledge:
         return self._encoder.space is space and self._earlier is view.earlier
 
     def best(self, turn: int) -> Sequence[Mapping[str, Any]]:
-        """The configurations of one earlier study, those it believes best first; each in its turn."""
+        """The configurations of one earlier study, the best and different ones first; each in its turn."""
         return self._beliefs.best(turn)
 
     def leading(self, n: int) -> list[dict[str, Any]]:
-        """The ``n`` configurations that each earlier study believes best."""
+        """``n`` different configurations that each earlier study believes good."""
         return self._beliefs.leading(n)
 
     def losses(self, view: StudyView, configurations: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:

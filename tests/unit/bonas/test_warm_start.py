@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 import bonas
 from bonas import spaces
-from bonas.earlier import agreement
+from bonas.earlier import Beliefs, agreement
 from bonas.samplers import EvolutionSampler, RandomSampler
+from bonas.surrogate import Encoder
 from bonas.warm_start import MOST, told, translated
 from fidelity.records import Curve, Earlier, Observation
 
@@ -194,3 +195,17 @@ def test_fidelities_are_not_compared_with_each_other(seed: int, shift: float) ->
         agreement(beliefs, moved, groups), agreement(beliefs, scores, groups), atol=1e-8
     )
     assert (agreement(beliefs, scores, groups) >= 0).all()
+
+
+def test_what_comes_first_is_good_and_not_the_same_again() -> None:
+    here = space(x=(0.0, 1.0), y=(0.0, 1.0))
+    rng = np.random.default_rng(0)
+    # A search that ended where it thought best, and what it saw before.
+    xy = np.concatenate([0.3 + 1e-3 * rng.random((40, 2)), rng.random((40, 2))])
+    params = tuple({"x": float(x), "y": float(y)} for x, y in xy)
+    scores = np.abs(xy - 0.3).sum(axis=1)
+    beliefs = Beliefs(Encoder(here), (Earlier("old", params, {"value": tuple(scores)}),), ("value",))
+    first = [np.array([p["x"], p["y"]]) for p in beliefs.leading(4)]
+    assert all(np.abs(a - b).sum() > 0.01 for i, a in enumerate(first) for b in first[:i])
+    assert np.abs(first[0] - 0.3).sum() < 0.01
+    assert len(beliefs.best(0)) == 80

@@ -87,7 +87,7 @@ def earlier(source: int, seed: int, *, dealt_anew: bool) -> tuple[bonas.Study, l
 
 def evaluate(arm: str, source: int, target: int, seed: int) -> dict[str, Any]:
     """One study, or the policy without one."""
-    noise = np.random.default_rng([seed, target, 1])
+    noise = np.random.default_rng([seed, source, target, 1])
     told, best = earlier(source, seed, dealt_anew="unrelated" in arm)
     began = time.process_time()
     if arm == "top five":
@@ -98,7 +98,7 @@ def evaluate(arm: str, source: int, target: int, seed: int) -> dict[str, Any]:
             direction="maximize",
             sampler=SAMPLERS[ARMS[arm]](),
             warm_start=[told] if "warm" in arm else [],
-            seed=seed,
+            seed=3 * seed + source,
         )
         for cell in best[:TOP] if arm.startswith("top five") else ():
             study.enqueue_trial(cell)

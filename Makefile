@@ -12,7 +12,7 @@ SECONDS_TO_SEARCH ?= 55
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help search smoke test format lint types layers unit notebooks pictures clean
+.PHONY: help search smoke test format lint types layers unit notebooks pictures peers clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort
@@ -50,8 +50,21 @@ pictures: $(STAMP) ## draw the README's picture from a real search
 	$(BIN)/bonas search --data digits --study runs/pictures --budget 12 --no-retrain
 	$(BIN)/bonas show runs/pictures --plot docs/images/search.png
 
+# Environments that see the packages of .venv behind their own, so that torch is not installed three times.
+peers: .venv-peers/.installed .venv-neps/.installed ## install the packages that bonas is compared with
+
+.venv-peers/.installed: benchmarks/peers.txt
+.venv-neps/.installed: benchmarks/peers_neps.txt
+.venv-%/.installed: $(STAMP)
+	$(PYTHON) -m venv .venv-$*
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib")); print("$(CURDIR)")' \
+	  > "$$(.venv-$*/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/bonas.pth"
+	.venv-$*/bin/python -m pip install --disable-pip-version-check --quiet \
+	  -r $(filter benchmarks/%,$^)
+	@touch $@
+
 clean: ## remove the environment and caches, never runs/
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache ./*.egg-info
+	rm -rf .venv .venv-peers .venv-neps .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache ./*.egg-info
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v[:2] <= (3, 13) or sys.exit("bonas needs Python 3.11 to 3.13 and this is %d.%d. Name another one: make PYTHON=python3.12 ..." % v[:2])'

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +28,11 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
             continue
 
 
+def plain(data: Any) -> Any:
+    """Data as it comes back from a file."""
+    return json.loads(json.dumps(data))
+
+
 def write(path: Path, records: Iterable[dict[str, Any]]) -> None:
     """A file of these runs and no others."""
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -37,15 +44,43 @@ def add(
     run: Callable[..., dict[str, Any]],
     missing: Sequence[tuple[Any, ...]],
     processes: int,
+    until: float = math.inf,
 ) -> None:
-    """Make the runs that are missing; each is in ``records`` and in the file as soon as it is done."""
+    """Make the runs that are missing; each is in ``records`` and in the file as soon as it is done.
+
+    Args:
+        path: of the file.
+        records: the runs there are.
+        run: makes one.
+        missing: its arguments, for each run to make.
+        processes: how many are made at once.
+        until: of ``time.monotonic``, after which no further run begins.
+
+    Raises:
+        RuntimeError: if some failed, after all others are done.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    failed: list[tuple[tuple[Any, ...], BaseException]] = []
     with ProcessPoolExecutor(processes) as pool, path.open("a") as file:
-        for k, done in enumerate(as_completed([pool.submit(run, *one) for one in missing]), start=1):
-            records.append(done.result())
-            file.write(json.dumps(records[-1]) + "\n")
-            file.flush()
+        if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
+            file.write("\n")  # after a line torn by an interruption
+        futures = {pool.submit(run, *one): one for one in missing}
+        for k, done in enumerate(as_completed(futures), start=1):
+            if done.cancelled():
+                continue
+            if (error := done.exception()) is not None:
+                failed.append((futures[done], error))
+            else:
+                records.append(done.result())
+                file.write(json.dumps(records[-1]) + "\n")
+                file.flush()
             print(f"{k}/{len(missing)}", end="\r", file=sys.stderr, flush=True)
+            if time.monotonic() > until:
+                for future in futures:
+                    future.cancel()
+    if failed:
+        one, error = failed[0]
+        raise RuntimeError(f"{len(failed)} of {len(missing)} runs failed; {one}: {error!r}") from error
 
 
 def mean(values: Sequence[float], digits: int = 2) -> str:

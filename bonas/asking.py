@@ -54,7 +54,8 @@ class Asking:
     def view(self) -> StudyView:
         """What sampler and scheduler see, as of the latest transaction."""
         view = self._ledger.view(self.starts_limit, self.budget, self.exhausted)
-        return dataclasses.replace(view, bounds=self._feasibility) if self._feasibility else view
+        bounds = self._feasibility if self._feasibility else None
+        return dataclasses.replace(view, bounds=bounds, earlier=self._definition.earlier)
 
     def next(self, transaction: Transaction) -> TrialRecord | None:
         """The record that the scheduler's next action leads to, decided and written; None for none now."""

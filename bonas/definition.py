@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bonas import feasibility
 from bonas.errors import MissingFunctionError
 from fidelity.axes import Axes
+from fidelity.records import Earlier
 from fidelity.schedulers import FullFidelity, Scheduler, SuccessiveHalving
 from fidelity.schedulers import from_dict as scheduler_from_dict
 
@@ -36,6 +37,8 @@ class Definition:
     sampler: Sampler | None
     """None if it was the user's own and has not been passed again."""
     scheduler: Scheduler | None
+    earlier: tuple[Earlier, ...] = ()
+    """What it was told of earlier studies."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; functions of the user's own are named, not stored."""
@@ -48,6 +51,7 @@ class Definition:
             "seed": self.seed,
             "sampler": _stored(self.sampler),
             "scheduler": _stored(self.scheduler),
+            "earlier": [study.to_dict() for study in self.earlier],
         }
 
     def differences(self, stored: Mapping[str, Any]) -> list[str]:
@@ -141,6 +145,7 @@ def restore(
             definition,
             sampler=sampler or _restored_sampler(stored["sampler"]),
             scheduler=scheduler or _restored_scheduler(stored["scheduler"]),
+            earlier=tuple(_earlier(told, definition.space) for told in stored.get("earlier", ())),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
@@ -181,6 +186,11 @@ def needed(part: Any, name: str) -> Any:
             f"Pass it again: bonas.load_study(..., {name}=...)."
         )
     return part
+
+
+def _earlier(stored: Mapping[str, Any], space: Space) -> Earlier:
+    told = Earlier.from_dict(stored)
+    return replace(told, params=tuple(space.validate(params) for params in told.params))
 
 
 def _stored(part: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from bonas.definition import define, refuse_differences, restore
 from bonas.errors import DuplicatedStudyError
 from bonas.store import open_store
 from bonas.study import Study
+from bonas.warm_start import told
 from fidelity.axes import Axes
 from fidelity.schedulers import Scheduler
 
@@ -36,6 +37,7 @@ def create_study(
     study_name: str | None = None,
     load_if_exists: bool = False,
     artifacts: str | Path | Artifacts | None = None,
+    warm_start: Sequence[Study] = (),
     seed: int = 0,
 ) -> Study:
     """Create a study.
@@ -56,6 +58,8 @@ def create_study(
         load_if_exists: go on with the study of that name if there is one.
         artifacts: folder of checkpoints, None means beside the storage; or an :class:`Artifacts`, which says
             how much room they may take, too (5 GB unless said).
+        warm_start: earlier studies over the same space, or one whose hyperparameters partly have the same
+            names. What they learned is stored with this study, and believed as far as its own trials agree.
         seed: everything random in the study follows from it.
 
     Raises:
@@ -71,6 +75,13 @@ def create_study(
     kept = Artifacts.of(artifacts)
     chosen = tuple(directions) if directions is not None else (direction or "minimize",)
     definition = define(space, axes, chosen, metric_names, constraints, seed, sampler, scheduler)
+    earlier = told(warm_start, definition.space, definition.metric_names, definition.directions)
+    if earlier and not getattr(definition.sampler, "learns_from_earlier", False):
+        raise ValueError(
+            f"warm_start: {type(definition.sampler).__name__} learns nothing from earlier studies. "
+            "Use ForestSampler() or TPESampler()."
+        )
+    definition = dataclasses.replace(definition, earlier=earlier)
     store = open_store(storage, create=True)
     name = study_name or f"study-{secrets.token_hex(4)}"
     stored = definition.to_dict() | kept.to_dict(store.path)
@@ -83,10 +94,12 @@ def create_study(
                 f"study {name!r}: exists already in {storage}. Pass load_if_exists=True to go on with it."
             )
         refuse_differences(definition, row.definition)
-        earlier = restore(row.definition, space, sampler, scheduler)
-        definition = dataclasses.replace(definition, seed=earlier.seed)
+        stored_one = restore(row.definition, space, sampler, scheduler)
+        definition = dataclasses.replace(definition, seed=stored_one.seed, earlier=stored_one.earlier)
         if sampler is None or scheduler is None:
-            definition = dataclasses.replace(definition, sampler=earlier.sampler, scheduler=earlier.scheduler)
+            definition = dataclasses.replace(
+                definition, sampler=stored_one.sampler, scheduler=stored_one.scheduler
+            )
     # A study that is gone on with lies where it lies, but may be given more room.
     return Study(store, row, definition, artifacts if isinstance(artifacts, Artifacts) else None)
 

@@ -7,12 +7,13 @@ Glossary:
     score    a loss on the normal scale: Φ⁻¹((rank − ½) / n) among all rows; smaller is better
     tree     extremely randomised (Geurts et al. 2006), grown on a bootstrap sample of its own; mean and
              spread of a prediction are those over the trees (Hutter et al. 2011)
+    process  a Gaussian process, which learns more than trees from a few hundred rows and costs their cube
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import sklearn
@@ -20,6 +21,8 @@ from scipy.special import log_ndtr, ndtri
 from scipy.stats import rankdata
 from sklearn.tree import ExtraTreeRegressor
 
+from bonas.earlier import Beliefs, agreement
+from bonas.gaussian_process import GaussianProcess
 from fidelity.records import TrialState
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fidelity.records import Fidelity, Observation, StudyView, TrialRecord
+    from fidelity.records import Earlier, Fidelity, Observation, StudyView, TrialRecord
     from spaces import Space
 
     Floats = NDArray[np.float64]
@@ -96,6 +99,9 @@ class Forest:
                 # The compiled tree alone: predicting through the estimator costs more than predicting.
                 self._trees.append(tree.tree_)
 
+    noise = 0.0
+    """The spread over the trees holds the noise already."""
+
     def predict(self, X: NDArray[np.float32]) -> tuple[Floats, Floats]:
         """Mean and standard deviation over the trees, each of shape (n,), for inputs of shape (n, d)."""
         each = np.stack([tree.predict(X).reshape(-1) for tree in self._trees])  # (trees, n)
@@ -112,7 +118,34 @@ class Encoder:
 
     def __init__(self, space: Space) -> None:
         self.space = space
+        self.n_parameters = len(space.encode_names)
+        """How many of its columns, the first ones, encode hyperparameters."""
         self._rows: dict[tuple[tuple[str, Any], ...], NDArray[np.float32]] = {}
+        self._told: tuple[Earlier, ...] = ()
+        self._beliefs: Beliefs | None = None
+
+    def beliefs(self, view: StudyView) -> Beliefs | None:
+        """What earlier studies believe, fitted once; None where there are none."""
+        if self._told is not view.earlier:
+            self._told = view.earlier
+            self._beliefs = Beliefs(self, view.earlier, view.metric_names) if view.earlier else None
+        return self._beliefs
+
+    def groups(self, n_columns: int) -> NDArray[np.intp]:
+        """Which of ``n_columns`` columns belong together, shape (n_columns,), from 0.
+
+        Those of one category's one-hot code do; every other column, and any behind the encoder's own,
+        stands alone.
+        """
+        columns = iter(self.space.encode_names)
+        column = next(columns, None)
+        found: list[int] = []
+        for number, name in enumerate(self.space.names):
+            while column is not None and (column == name or column.startswith(f"{name}=")):
+                found.append(number)
+                column = next(columns, None)
+        alone = len(self.space.names) + np.arange(n_columns - len(found))
+        return np.concatenate([np.array(found, dtype=np.intp), alone])
 
     def __call__(self, configurations: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
         """Shape (n, d), finite, n at least 1."""
@@ -146,6 +179,8 @@ class Rows:
     """One column for each metric, turned so that smaller is better, shape (n, metrics)."""
     believed: NDArray[np.bool_]
     """Rows of running trials without a value, whose losses are NaN, shape (n,)."""
+    ends: NDArray[np.bool_]
+    """Rows that are all there is of a trial, or end a segment, or are a curve's latest, shape (n,)."""
 
 
 def collect(view: StudyView) -> Rows:
@@ -163,6 +198,7 @@ def collect(view: StudyView) -> Rows:
     losses: list[list[float]] = []
     failed: list[int] = []
     believed: list[int] = []
+    within: list[int] = []
     for trial in view.trials:
         if trial.state is TrialState.INFEASIBLE:
             continue
@@ -170,6 +206,8 @@ def collect(view: StudyView) -> Rows:
         for curve in trial.curves:
             for seen in curve.observations:
                 if all(name in seen.values for name in view.metric_names):
+                    if seen is not curve.observations[-1] and seen.epoch < seen.fidelity.epochs:
+                        within.append(len(trials))
                     trials.append(trial)
                     at = (seen.fidelity, seen.epoch)
                     if at not in known:
@@ -189,20 +227,53 @@ def collect(view: StudyView) -> Rows:
     observed = np.isfinite(values).all(axis=1)
     if failed and observed.any():
         values[failed] = values[observed].max(axis=0)
-    mask = np.zeros(len(trials), dtype=np.bool_)
-    mask[believed] = True
+    mask, ends = np.zeros(len(trials), dtype=np.bool_), np.ones(len(trials), dtype=np.bool_)
+    mask[believed], ends[within] = True, False
     if not observed.any():
         # Failures alone say nothing about where to look.
-        return Rows((), np.empty((0, len(full))), np.empty((0, n_metrics)), np.empty(0, np.bool_))
-    return Rows(tuple(trials), np.array(positions, dtype=np.float64).reshape(len(trials), -1), values, mask)
+        nothing = np.empty(0, np.bool_)
+        return Rows((), np.empty((0, len(full))), np.empty((0, n_metrics)), nothing, nothing)
+    places = np.array(positions, dtype=np.float64).reshape(len(trials), -1)
+    return Rows(tuple(trials), places, values, mask, ends)
 
 
 def _losses(view: StudyView, seen: Observation) -> list[float]:
     return [view.signed(seen.values[name], j) for j, name in enumerate(view.metric_names)]
 
 
+class Model(Protocol):
+    """Predicts scores from rows of numbers."""
+
+    noise: float
+    """Standard deviation of an observation about the value predicted, beyond the prediction's own."""
+
+    def predict(self, X: NDArray[np.float32]) -> tuple[Floats, Floats]:
+        """Mean and standard deviation, each of shape (n,), for inputs of shape (n, d)."""
+
+
+# Of a mixture. Neither alone did as well on all tables and problems (docs/samplers.md).
+_FOREST, _PROCESS = 0.3, 0.7
+
+
+class Mixture:
+    """A forest and a process, each believed with a fixed probability: where they differ, it is less sure."""
+
+    def __init__(self, forest: Model, process: Model) -> None:
+        self._forest, self._process = forest, process
+        self.noise = float(np.sqrt(_PROCESS)) * process.noise
+
+    def predict(self, X: NDArray[np.float32]) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the mixture, each of shape (n,), for inputs of shape (n, d)."""
+        a, s = self._forest.predict(X)
+        b, t = self._process.predict(X)
+        variance = _FOREST * s**2 + _PROCESS * t**2 + _FOREST * _PROCESS * (a - b) ** 2
+        return _FOREST * a + _PROCESS * b, np.sqrt(variance)
+
+
 class Surrogate:
-    """A forest over everything a study has observed, asked about full fidelity.
+    """What everything a study has observed says about full fidelity.
+
+    It is a forest; while at most ``n_process`` segments of trials have ended, mixed with a Gaussian process.
 
     Args:
         encoder: of the study's space.
@@ -210,10 +281,11 @@ class Surrogate:
         rng: randomness of the forest.
         weights: of several metrics, shape (k,), summing to 1; equal ones if None. Their scores are
             scalarised by the augmented Chebyshev function.
-        n_trees: number of trees.
+        n_trees: number of trees of the forest.
+        n_process: the most rows that a process is fitted to, each the end of a segment.
 
     Raises:
-        ValueError: if nothing has been observed yet (see :func:`fit`).
+        ValueError: if nothing has been observed yet.
     """
 
     def __init__(
@@ -224,42 +296,67 @@ class Surrogate:
         *,
         weights: Floats | None = None,
         n_trees: int = 32,
+        n_process: int = 300,
     ) -> None:
         rows = collect(view)
         if not rows.trials:
             raise ValueError("no observation yet: a surrogate needs at least one. Report a value first.")
         self._encoder = encoder
         self._full = np.asarray(view.axes.positions(view.axes.full), dtype=np.float32)
-        keep = _subset(rows, rng)
+        few = int(rows.ends.sum()) <= n_process
+        # Beyond the ends of segments a curve says little more, and a process may not have many rows.
+        keep = np.flatnonzero(rows.ends) if few else _subset(rows, rng)
         rows_kept = tuple(rows.trials[i] for i in keep)
         scores = np.stack([_filled_scores(column[keep]) for column in rows.losses.T], axis=1)
         k = scores.shape[1]
-        self.scores = scalarise(scores, np.full(k, 1 / k) if weights is None else weights)
+        self._weights = np.full(k, 1 / k) if weights is None else weights
+        self.scores = scalarise(scores, self._weights)
         encoded = self._encoder.remembered([trial.params for trial in rows_kept])
         X = np.concatenate([encoded, rows.positions[keep].astype(np.float32)], axis=1)
         latest = _latest(rows_kept)
+        # The model learns what is different from what earlier studies believe, as far as they are right.
+        self._beliefs = encoder.beliefs(view)
+        target = self.scores
+        if self._beliefs is not None:
+            believed = self._beliefs.predict(encoded, self._weights)
+            seen = latest[~rows.believed[keep][latest]]
+            positions = [tuple(position) for position in rows.positions[keep][seen].tolist()]
+            self._agreement = agreement(believed[seen], target[seen], positions)
+            target = target - believed @ self._agreement
         # Half of a tree's sample are latest values: however long the curves are, what they came to counts.
         chances = np.full(len(keep), 0.5 / len(keep))
         chances[latest] += 0.5 / len(latest)
-        self._forest = Forest(X, self.scores, rng, chances=chances, n_trees=n_trees)
+        self._model: Model = Forest(X, target, rng, chances=chances, n_trees=n_trees)
+        self.smooth = few
+        """Whether what it believes changes little by little, not at a forest's splits alone."""
+        if few:
+            groups = encoder.groups(X.shape[1])
+            process = GaussianProcess(
+                X, target, groups, rng, n_trends=len(self._full), n_marked=encoder.n_parameters
+            )
+            self._model = Mixture(self._model, process)
         self.trials: tuple[TrialRecord, ...] = tuple(rows_kept[i] for i in latest)
         """The trials it learned from, each once."""
         self.beliefs: Floats = self.predict_encoded(encoded[latest])[0]
         """What it believes of them at full fidelity: the mean score of each of ``trials``."""
 
     def predict(self, configurations: Sequence[Mapping[str, Any]]) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of the score at full fidelity, each of shape (n,).
+        """Mean and standard deviation of the score an evaluation at full fidelity would have, each (n,).
 
         Scores are losses on the normal scale of all observations: smaller is better, 0 is the median.
         """
         if not configurations:
             return np.empty(0), np.empty(0)
-        return self.predict_encoded(self._encoder(configurations))
+        mean, std = self.predict_encoded(self._encoder(configurations))
+        return mean, np.hypot(std, self._model.noise)
 
     def predict_encoded(self, encoded: NDArray[np.float32]) -> tuple[Floats, Floats]:
-        """The same of configurations that the encoder has encoded, shape (n, d)."""
+        """The same without the noise of an evaluation, of what the encoder has encoded, shape (n, d)."""
         full = np.broadcast_to(self._full, (len(encoded), len(self._full)))
-        return self._forest.predict(np.concatenate([encoded, full], axis=1))
+        mean, std = self._model.predict(np.concatenate([encoded, full], axis=1))
+        if self._beliefs is not None:
+            mean = mean + self._beliefs.predict(encoded, self._weights) @ self._agreement
+        return mean, std
 
 
 # Measured again, a latency differs by about so much (logarithm).

@@ -227,6 +227,35 @@ class Bounds(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """What a study was told of an earlier one when it was made."""
+
+    study: str
+    """The earlier study's name."""
+    params: tuple[Mapping[str, Any], ...]
+    """Configurations of the space of the study that was told."""
+    scores: Mapping[str, tuple[float, ...]]
+    """By metric, how good the earlier study believed each configuration to be at full fidelity.
+
+    Losses by rank on the normal scale: smaller is better, 0 is the median.
+    """
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON."""
+        return {
+            "study": self.study,
+            "params": [dict(params) for params in self.params],
+            "scores": {name: list(scores) for name, scores in self.scores.items()},
+        }
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Earlier:
+        """The inverse of :meth:`to_dict`."""
+        scores = {str(name): tuple(map(float, each)) for name, each in data["scores"].items()}
+        return Earlier(str(data["study"]), tuple(map(dict, data["params"])), scores)
+
+
+@dataclass(frozen=True, slots=True)
 class StudyView:
     """All that samplers and schedulers see of a study when they decide."""
 
@@ -243,6 +272,8 @@ class StudyView:
     """Cost in the study's unit of one full evaluation's nominal cost."""
     bounds: Bounds | None = None
     """The study's constraints, None if it has none."""
+    earlier: tuple[Earlier, ...] = ()
+    """What is known from earlier studies."""
 
     def loss(self, record: TrialRecord, metric: int = 0) -> float:
         """The latest value of one metric, turned so that smaller is better; NaN where there is none."""

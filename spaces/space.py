@@ -189,6 +189,10 @@ class Space:
         """
         return self._table.validate(params)
 
+    def has_chance(self, params: Mapping[str, Any]) -> bool:
+        """Whether the priors can give canonical params: none of their categories has a weight of zero."""
+        return self._table.has_chance(params)
+
     def neighbours(self, params: Mapping[str, Any], rng: np.random.Generator, n: int) -> list[dict[str, Any]]:
         """``n`` params that differ in one active hyperparameter; fewer where the clauses leave fewer.
 

@@ -201,6 +201,12 @@ class Table:
             for i, weights in enumerate(self._weights)
             if weights is not None and not weights.all()
         }
+        self._never = {
+            self.names[i]: {
+                _tagged(self.domains[i].value(c)) for c in np.flatnonzero(self._weights[i] == 0).tolist()
+            }
+            for i in self._drawable
+        }
         self._combinations: dict[Component, Codes | None] = {}
 
     # Conditions and clauses ------------------------------------------------------------------
@@ -277,6 +283,12 @@ class Table:
         return allowed
 
     # Values and codes ------------------------------------------------------------------------
+
+    def has_chance(self, params: Mapping[str, Any]) -> bool:
+        """Whether canonical params have no category of weight zero."""
+        return not any(
+            name in params and _tagged(params[name]) in never for name, never in self._never.items()
+        )
 
     def decode(self, table: Codes) -> list[dict[str, Any]]:
         """Rows of codes as params: active hyperparameters only, plain values."""

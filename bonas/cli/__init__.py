@@ -155,7 +155,8 @@ def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
     how.add_argument(
         "--sampler",
         metavar="NAME",
-        help="what proposes networks: forest, tpe, smac, random or optuna-tpe (default: forest)",
+        help="what proposes networks: forest, tpe, smac, evolution, local-search, random or optuna-tpe "
+        "(default: forest)",
     )
     how.add_argument(
         "--scheduler",
@@ -175,6 +176,13 @@ def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
         metavar="NAME=VALUE",
         help="do not search this hyperparameter; repeat for several (default: for a data set known by name, "
         "the augmentation that suits it, no mix-up and no cutout)",
+    )
+    how.add_argument(
+        "--warm-start",
+        action="append",
+        metavar="FOLDER",
+        help="an earlier study to learn from, of the same space or a similar one, on whatever data; "
+        "repeat for several",
     )
     how.add_argument("--seed", type=_seed, metavar="N", help="of everything random (default: 0)")
 

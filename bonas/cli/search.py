@@ -30,7 +30,15 @@ if TYPE_CHECKING:
     from fidelity.training import TrainOn
     from spaces import Space
 
-SAMPLERS = {"forest": "forest", "tpe": "tpe", "smac": "smac", "random": "random", "optuna-tpe": "optuna"}
+SAMPLERS = {
+    "forest": "forest",
+    "tpe": "tpe",
+    "smac": "smac",
+    "evolution": "evolution",
+    "local-search": "local-search",
+    "random": "random",
+    "optuna-tpe": "optuna",
+}
 SCHEDULERS = ("successive-halving", "full")
 CLASS_WEIGHTS = ("balanced",)
 DEFAULT_AXES = ["epochs=1:27"]
@@ -320,6 +328,7 @@ def _open(
         task = task_of(data)
         objectives = parse_objectives(arguments.objectives or task.default["maximize"])
         told(list(objectives), list(objectives.values()), None, task)  # what the data have not is refused
+        earlier = [open_folder(name).load() for name in arguments.warm_start or ()]
         folder.write(settings)
         study: Study = bonas.create_study(
             space=space,
@@ -332,6 +341,7 @@ def _open(
             storage=folder.database,
             study_name=folder.path.absolute().name,
             load_if_exists=True,  # by another search that began here at the same moment
+            warm_start=earlier,
             seed=settings.seed,
         )
         return study
@@ -342,6 +352,13 @@ def _open(
             f"--data {settings.data}: inputs of shape {data.input_shape} in {data.n_classes} classes, but "
             f"the search in {folder.path} is for {expects[0]} in {expects[1]}. Name another --study folder."
         )
+    learned = {told.study for told in study.view().earlier}
+    for name in arguments.warm_start or ():
+        if open_folder(name).path.absolute().name not in learned:
+            raise ValueError(
+                f"--warm-start {name}: the search in {folder.path} began without it. "
+                "Leave it out to go on, or name another --study folder."
+            )
     given = [option for option in ("fix", "filters", "cells") if getattr(arguments, option) is not None]
     if given and _space(settings, data, arguments) != study.space:
         raise ValueError(

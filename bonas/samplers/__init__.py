@@ -10,14 +10,18 @@ from bonas.samplers._base import Sampler, closest, settings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bonas.samplers._evolution import EvolutionSampler
     from bonas.samplers._forest import ForestSampler
+    from bonas.samplers._local_search import LocalSearchSampler
     from bonas.samplers._optuna import OptunaSampler
     from bonas.samplers._random import RandomSampler
     from bonas.samplers._smac import SMACSampler
     from bonas.samplers._tpe import TPESampler
 
 __all__ = [
+    "EvolutionSampler",
     "ForestSampler",
+    "LocalSearchSampler",
     "OptunaSampler",
     "RandomSampler",
     "SMACSampler",
@@ -33,6 +37,8 @@ _REGISTRY = {
     "ForestSampler": ("forest", "bonas.samplers._forest"),
     "TPESampler": ("tpe", "bonas.samplers._tpe"),
     "SMACSampler": ("smac", "bonas.samplers._smac"),
+    "EvolutionSampler": ("evolution", "bonas.samplers._evolution"),
+    "LocalSearchSampler": ("local-search", "bonas.samplers._local_search"),
     "OptunaSampler": ("optuna", "bonas.samplers._optuna"),
 }
 
@@ -48,7 +54,7 @@ def __dir__() -> list[str]:
 
 
 def get(name: str, *, seed: int | None = None) -> Sampler:
-    """A sampler with its default settings, by its short name: random, forest, tpe, smac or optuna.
+    """A sampler with its default settings, by its short name, such as ``"local-search"``.
 
     Raises:
         ValueError: if there is no sampler of that name.

@@ -39,6 +39,8 @@ class Sampler(Protocol):
 class Allowed:
     """Which configurations may be proposed: new ones that keep every constraint that can be counted.
 
+    A category of weight zero is proposed by no sampler, only by users.
+
     Args:
         space: the study's space.
         view: no configuration of whose trials is proposed again, whatever their states.
@@ -54,6 +56,8 @@ class Allowed:
 
     def __call__(self, params: Mapping[str, Any]) -> bool:
         """Whether a canonical configuration may be proposed."""
+        if not self._space.has_chance(params):
+            return False
         return self._space.key(params) not in self.seen and self.load(params) <= 1
 
     def load(self, params: Mapping[str, Any]) -> float:

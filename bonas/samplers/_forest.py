@@ -1,10 +1,11 @@
-"""Bayesian optimization with a forest: where the surrogate expects improvement, near what was good already.
+"""Bayesian optimization: where the surrogate expects improvement, near what was good already.
 
 Knows the surrogate's predictions and the space's neighbourhoods, nothing of networks or schedules.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,17 +26,26 @@ if TYPE_CHECKING:
 # For one ask: mutations of each incumbent; mutants mutated again, and how often each; prior draws.
 _MUTATIONS, _AGAIN, _FURTHER, _PRIOR = 32, 3, 12, 64
 _LEAST_INITIAL, _MOST_INITIAL = 5, 20
+# Candidates from each earlier study: what it believes best.
+_LEADING = 20
+# Rounds of search for better ones, each from so many candidates, and how many mutations of each. Only with
+# a process: between two splits the belief of a forest is flat.
+_ROUNDS, _STARTS, _STEPS = 4, 4, 16
 # Candidates less likely to be feasible are proposed only where there are no others.
 _LIKELY = 0.5
+# The improvement expected beyond a limit outweighs any small chance to be within: such candidates come last.
+_LAST = -1e9
 
 
 class ForestSampler:
-    """Proposes the candidate with the greatest expected improvement under a forest of random trees.
+    """Proposes the candidate with the greatest expected improvement under a model of what was observed.
 
-    The forest learns from every observation at every fidelity and epoch, on the normal scale, from the
-    encoded configuration, the space's structural features and the position on each fidelity axis; it
-    predicts at full fidelity. Candidates are mutations of the best incumbents, and draws from the prior.
-    Several metrics are scalarised with weights drawn anew for each ask (ParEGO, Knowles 2006).
+    The model, a forest of random trees, learns from every observation at every fidelity and epoch, on the
+    normal scale, from the encoded configuration, the space's structural features and the position on each
+    fidelity axis; it predicts at full fidelity. As long as there are few observations a Gaussian process,
+    which makes more of them, has the greater say. Candidates are mutations of the best incumbents, and draws
+    from the prior; with a process the best of these are mutated further. Several metrics are scalarised with
+    weights drawn anew for each ask (ParEGO, Knowles 2006).
 
     A constraint that can be counted leaves out the candidates that violate it. Of what only trying tells,
     latency and running out of memory, the improvement is multiplied by the probability that a candidate is
@@ -48,31 +58,37 @@ class ForestSampler:
             a quarter of the number of hyperparameters, at least 5 and at most 20; fewer leave a large space
             unseen, since what follows lies near the best of them.
         n_trees: number of trees.
+        n_process: up to so many observations a Gaussian process is averaged with the forest; 0 for never.
         n_incumbents: how many of the best trials are mutated.
-        random_fraction: chance of a prior draw instead, so that no misjudgement lasts.
+        random_fraction: chance of a prior draw instead, an insurance against misjudgements that never end.
         seed: seed of its randomness; the study's if None.
 
     Raises:
         ValueError: on a setting outside its range.
     """
 
+    learns_from_earlier = True
+
     def __init__(
         self,
         *,
         n_initial: int | None = None,
         n_trees: int = 32,
+        n_process: int = 300,
         n_incumbents: int = 5,
-        random_fraction: float = 0.1,
+        random_fraction: float = 0.0,
         seed: int | None = None,
     ) -> None:
         if n_initial is not None:
             at_least("n_initial", n_initial, 1, 5)
         at_least("n_trees", n_trees, 2, 32)
+        at_least("n_process", n_process, 0, 300)
         at_least("n_incumbents", n_incumbents, 1, 5)
         if not (isinstance(random_fraction, (int, float)) and 0 <= random_fraction <= 1):
-            raise ValueError(f"random_fraction={random_fraction!r}: must lie in [0, 1]. The default is 0.1.")
+            raise ValueError(f"random_fraction={random_fraction!r}: must lie in [0, 1]. The default is 0.")
         self.n_initial = n_initial
         self.n_trees = n_trees
+        self.n_process = n_process
         self.n_incumbents = n_incumbents
         self.random_fraction = random_fraction
         self.seed = seed
@@ -88,6 +104,7 @@ class ForestSampler:
             "name": "ForestSampler",
             "n_initial": self.n_initial,
             "n_trees": self.n_trees,
+            "n_process": self.n_process,
             "n_incumbents": self.n_incumbents,
             "random_fraction": self.random_fraction,
             "seed": self.seed,
@@ -98,25 +115,44 @@ class ForestSampler:
         allowed = Allowed(space, view)
         valued = [trial for trial in view.trials if all(name in trial.values for name in view.metric_names)]
         n_informative = len(valued) + sum(t.state is TrialState.FAIL and t.last is None for t in view.trials)
+        beliefs = self._encode(space).beliefs(view)
+        if beliefs is not None and n_informative < self._initial(space):
+            for params in beliefs.best(len(view.trials)):
+                if allowed(params):
+                    return dict(params)
         if not valued or n_informative < self._initial(space) or rng.random() < self.random_fraction:
             return draw_new(space, allowed, rng)
         weights = rng.dirichlet(np.ones(len(view.metric_names)))
         encoder = self._encode(space)
-        model = Surrogate(encoder, view, rng, weights=weights, n_trees=self.n_trees)
+        model = Surrogate(encoder, view, rng, weights=weights, n_trees=self.n_trees, n_process=self.n_process)
         order = np.argsort(model.beliefs, kind="stable")
         incumbents = [dict(model.trials[i].params) for i in order[: self.n_incumbents]]
         candidates = self._candidates(space, incumbents, rng)
-        encoded = encoder(candidates)
-        mean, std = model.predict_encoded(encoded)
-        value = log_expected_improvement(mean, std, float(model.beliefs[order[0]]))
+        if beliefs is not None:
+            candidates += beliefs.leading(_LEADING)
         refused = [found_infeasible(view, trial) for trial in view.trials]
-        log_chance = Feasible(encoder, view, refused, rng, n_trees=self.n_trees).log_probability(encoded)
-        # The improvement expected beyond a limit outweighs any small chance to be within: such come last.
-        unlikely = log_chance < np.log(_LIKELY)
-        # Counted for as many as it takes: the first that is allowed is the best of all that are.
-        for i in np.lexsort((-(value + log_chance), unlikely)):
-            if allowed(candidates[int(i)]):
-                return candidates[int(i)]
+        feasible = Feasible(encoder, view, refused, rng, n_trees=self.n_trees)
+        best = float(model.beliefs[order[0]])
+
+        def worth(params: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+            encoded = encoder(params)
+            log_chance = feasible.log_probability(encoded)
+            value = log_expected_improvement(*model.predict_encoded(encoded), best) + log_chance
+            return np.where(log_chance < np.log(_LIKELY), value + _LAST, value)
+
+        value = worth(candidates)
+        starts: list[dict[str, Any]] = []
+        for _ in range(_ROUNDS if model.smooth else 0):
+            before, starts = starts, _first_allowed(candidates, value, allowed, _STARTS)
+            known = {tuple(params.items()) for params in candidates}
+            drawn = [mutant for params in starts for mutant in space.neighbours(params, rng, _STEPS)]
+            near = [params for params in _distinct(drawn) if tuple(params.items()) not in known]
+            if not near or starts == before:
+                break
+            candidates += near
+            value = np.concatenate([value, worth(near)])
+        for params in _first_allowed(candidates, value, allowed, 1):
+            return params
         return draw_new(space, allowed, rng)
 
     def posterior(
@@ -141,7 +177,7 @@ class ForestSampler:
         """
         # More trees than an ask has: nobody waits for this one, and it should not hang on luck.
         rng = np.random.default_rng(0)
-        model = Surrogate(self._encode(space), view, rng, n_trees=4 * self.n_trees)
+        model = Surrogate(self._encode(space), view, rng, n_trees=4 * self.n_trees, n_process=self.n_process)
         return model.predict(configurations)
 
     def _initial(self, space: Space) -> int:
@@ -163,4 +199,17 @@ class ForestSampler:
             for i in rng.integers(len(drawn), size=_AGAIN):
                 drawn += space.neighbours(drawn[i], rng, _FURTHER)
         drawn += space.sample(_PRIOR, rng)
-        return list({tuple(params.items()): params for params in drawn}.values())
+        return _distinct(drawn)
+
+
+def _distinct(configurations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each canonical configuration once, in a repeatable order."""
+    return list({tuple(params.items()): params for params in configurations}.values())
+
+
+def _first_allowed(
+    candidates: Sequence[dict[str, Any]], value: NDArray[np.float64], allowed: Allowed, n: int
+) -> list[dict[str, Any]]:
+    """The ``n`` allowed candidates of the greatest value; only as many are checked as it takes."""
+    ordered = (candidates[int(i)] for i in np.argsort(-value, kind="stable"))
+    return list(itertools.islice((params for params in ordered if allowed(params)), n))

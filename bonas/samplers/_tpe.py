@@ -26,6 +26,7 @@ import numpy as np
 
 from bonas.samplers._base import Allowed, at_least, draw_new, found_infeasible
 from bonas.samplers._codes import Coded
+from bonas.samplers._ranking import reached
 from fidelity.records import TrialState
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fidelity.records import Fidelity, StudyView, TrialRecord
+    from bonas.samplers._knowledge import Knowledge
+    from fidelity.records import StudyView, TrialRecord
     from spaces import Space
     from spaces.table import Codes, Domain
 
@@ -60,7 +62,8 @@ class TPESampler:
     several metrics rank by non-domination, then by crowding distance (Deb et al. 2002). Failed trials are
     bad, and so are those still without a value, so that parallel asks spread. Infeasible ones estimate
     where the constraints hold (Watanabe and Hutter 2023, c-TPE) and say nothing about quality: networks
-    near the limit are not shunned for it.
+    near the limit are not shunned for it. What earlier studies believe of a candidate, as far as the trials
+    agree, is taken from its score.
 
     Args:
         n_initial: trials with a value, or failed ones, before the estimate takes over from prior draws.
@@ -71,6 +74,8 @@ class TPESampler:
         ValueError: on a setting outside its range.
     """
 
+    learns_from_earlier = True
+
     def __init__(self, *, n_initial: int = 10, n_candidates: int = 32, seed: int | None = None) -> None:
         at_least("n_initial", n_initial, 1, 10)
         at_least("n_candidates", n_candidates, 1, 32)
@@ -78,13 +83,14 @@ class TPESampler:
         self.n_candidates = n_candidates
         self.seed = seed
         self._kernels: Kernels | None = None
+        self._knowledge: Knowledge | None = None
 
     def __repr__(self) -> str:
         return f"TPESampler(n_initial={self.n_initial}, n_candidates={self.n_candidates}, seed={self.seed})"
 
     def __getstate__(self) -> dict[str, Any]:
         # What it remembers can be computed again, and ConfigSpace's objects had better not be copied.
-        return self.__dict__ | {"_kernels": None}
+        return self.__dict__ | {"_kernels": None, "_knowledge": None}
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready settings."""
@@ -99,13 +105,23 @@ class TPESampler:
         """The allowed candidate with the greatest score; None once the space is used up."""
         allowed = Allowed(space, view)
         groups = split(view)
+        knowledge = self._told(space, view)
         if not groups.good or groups.n_informative < self.n_initial:
+            for params in () if knowledge is None else knowledge.best(len(view.trials)):
+                if allowed(params):
+                    return dict(params)
             return draw_new(space, allowed, rng)
         kernels = self._of(space)
         best: dict[str, Any] | None = None
         for _ in range(_ROUNDS):
             candidates = kernels.draw(groups, self.n_candidates, rng)
-            for i in np.argsort(-kernels.score(groups, candidates, rng), kind="stable"):
+            if knowledge is not None:
+                leading = kernels.coded.table.codes(knowledge.leading(self.n_candidates // 2))
+                candidates = np.concatenate([candidates, leading])
+            score = kernels.score(groups, candidates, rng)
+            if knowledge is not None:
+                score -= knowledge.losses(view, [kernels.coded.params(row) for row in candidates])
+            for i in np.argsort(-score, kind="stable"):
                 params = kernels.coded.params(candidates[i])
                 if allowed(params):
                     return params
@@ -117,6 +133,15 @@ class TPESampler:
                 if allowed(params):
                     return params
         return draw_new(space, allowed, rng)
+
+    def _told(self, space: Space, view: StudyView) -> Knowledge | None:
+        if not view.earlier:
+            return None
+        from bonas.samplers._knowledge import Knowledge
+
+        if self._knowledge is None or not self._knowledge.of(space, view):
+            self._knowledge = Knowledge(space, view)
+        return self._knowledge
 
     def _of(self, space: Space) -> Kernels:
         if self._kernels is None or self._kernels.coded.space is not space:
@@ -165,29 +190,15 @@ def split(view: StudyView) -> Groups:
 
 def best(view: StudyView, trials: Sequence[TrialRecord], n: int) -> list[TrialRecord]:
     """The ``n`` best of trials with values: those of the highest fidelity reached first."""
-    reached = np.array(_reached(view, trials))
+    far = np.array(reached(view, trials))
     losses = np.array([view.losses(trial) for trial in trials]).reshape(-1, len(view.metric_names))
     chosen: list[int] = []
-    for level in np.unique(reached)[::-1]:
-        rows = np.flatnonzero(reached == level)
+    for level in np.unique(far)[::-1]:
+        rows = np.flatnonzero(far == level)
         chosen += rows[_best_rows(losses[rows], n - len(chosen))].tolist()
         if len(chosen) == n:
             break
     return [trials[i] for i in chosen]
-
-
-def _reached(view: StudyView, trials: Sequence[TrialRecord]) -> list[float]:
-    """How far each trial was evaluated: the nominal cost of an evaluation up to its latest observation."""
-    costs: dict[tuple[Fidelity, int], float] = {}
-    reached = []
-    for trial in trials:
-        last = trial.last
-        assert last is not None
-        at = (last.fidelity, last.epoch)
-        if at not in costs:
-            costs[at] = round(last.epoch * view.axes.epoch_cost(last.fidelity), 9)
-        reached.append(costs[at])
-    return reached
 
 
 def _best_rows(losses: Floats, n: int) -> Cells:

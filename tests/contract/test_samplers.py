@@ -14,7 +14,9 @@ import pytest
 
 from bonas import samplers, spaces
 from bonas.samplers import (
+    EvolutionSampler,
     ForestSampler,
+    LocalSearchSampler,
     OptunaSampler,
     RandomSampler,
     Sampler,
@@ -35,9 +37,12 @@ def partial() -> optuna.samplers.BaseSampler:
 
 SAMPLERS = {
     "random": lambda: RandomSampler(),
-    "forest": lambda: ForestSampler(n_initial=4, n_trees=8, random_fraction=0.0),
+    "forest": lambda: ForestSampler(n_initial=4, n_trees=8, random_fraction=0.0, n_process=0),
+    "forest-process": lambda: ForestSampler(n_initial=4, n_trees=8),
     "tpe": lambda: TPESampler(n_initial=4),
     "smac": lambda: SMACSampler(n_initial=4),
+    "evolution": lambda: EvolutionSampler(population_size=8, tournament_size=3),
+    "local-search": lambda: LocalSearchSampler(n_initial=4),
     "optuna-tpe": lambda: OptunaSampler(settings={"n_startup_trials": 4}),
     "optuna-independent": lambda: OptunaSampler("TPESampler", {"n_startup_trials": 4, "multivariate": False}),
     "optuna-random": lambda: OptunaSampler(optuna.samplers.RandomSampler()),
@@ -273,9 +278,19 @@ def test_stored_and_restored(name: str) -> None:
     assert restored.sample(space, view, np.random.default_rng(3)) == expected
 
 
-@pytest.mark.parametrize("name", ["forest", "tpe", "smac", "optuna-tpe"])
-def test_it_searches_where_the_values_are_good(name: str) -> None:
-    # Without learning, a quarter of the proposals would have both halves right.
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [
+        ("forest", 0.5),
+        ("tpe", 0.5),
+        ("smac", 0.5),
+        ("evolution", 0.35),  # every third step from the best leaves what is good
+        ("local-search", 0.35),
+        ("optuna-tpe", 0.5),
+    ],
+)
+def test_it_searches_where_the_values_are_good(name: str, share: float) -> None:
+    # Without learning, 15 % of the proposals would be good in everything.
     space = spaces.Space(ConfigSpace.ConfigurationSpace({"x": (0.0, 1.0), "y": (0.0, 1.0), "z": ["p", "q"]}))
     trials: list[TrialRecord] = []
     sampler = SAMPLERS[name]()
@@ -291,4 +306,4 @@ def test_it_searches_where_the_values_are_good(name: str) -> None:
         )
     late = [t.params for t in trials[25:]]
     good = [abs(p["x"] - 0.8) < 0.3 and abs(p["y"] - 0.3) < 0.3 and p["z"] == "p" for p in late]
-    assert np.mean(good) > 0.5
+    assert np.mean(good) > share

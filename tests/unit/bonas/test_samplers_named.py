@@ -14,7 +14,15 @@ import optuna
 import pytest
 
 from bonas import samplers, spaces
-from bonas.samplers import ForestSampler, OptunaSampler, RandomSampler, SMACSampler, TPESampler
+from bonas.samplers import (
+    EvolutionSampler,
+    ForestSampler,
+    LocalSearchSampler,
+    OptunaSampler,
+    RandomSampler,
+    SMACSampler,
+    TPESampler,
+)
 from fidelity.axes import Axes
 from fidelity.records import Curve, Fidelity, Observation, StudyView, TrialRecord, TrialState
 
@@ -35,6 +43,8 @@ def test_nothing_heavy_is_imported_before_it_is_used() -> None:
         ("forest", ForestSampler),
         ("tpe", TPESampler),
         ("smac", SMACSampler),
+        ("evolution", EvolutionSampler),
+        ("local-search", LocalSearchSampler),
         ("optuna", OptunaSampler),
     ],
 )
@@ -48,7 +58,7 @@ def test_unknown_names_get_the_nearest_known_one() -> None:
     with pytest.raises(ValueError, match="unknown sampler 'forrest': Did you mean 'forest'"):
         samplers.get("forrest")
     with pytest.raises(
-        ValueError, match=r"unknown sampler 'zzz': There are forest, optuna, random, smac, tpe\."
+        ValueError, match=r"unknown sampler 'zzz': There are evolution, forest, local-search, "
     ):
         samplers.get("zzz")
     with pytest.raises(ValueError, match="Did you mean 'ForestSampler'"):

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
+import ConfigSpace
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from bonas.surrogate import INACTIVE, Encoder, Forest, Surrogate, collect, normal_scores, scalarise
+from bonas import spaces
+from bonas.surrogate import (
+    INACTIVE,
+    Encoder,
+    Forest,
+    Mixture,
+    Surrogate,
+    collect,
+    normal_scores,
+    scalarise,
+)
 from fidelity.axes import Axes
 from fidelity.records import Curve, Fidelity, Observation, StudyView, TrialRecord, TrialState
 
 
 class Line:
     """A space of one number, and of a second that is active for half of the first."""
+
+    names = encode_names = ("x", "y")
 
     def encode(self, configurations: list[dict[str, Any]]) -> np.ndarray:
         return np.array([[p["x"], p.get("y", np.nan)] for p in configurations])
@@ -158,8 +171,9 @@ def test_failures_alone_are_nothing_to_learn_from() -> None:
         Surrogate(encoder(), view(trials), np.random.default_rng(0))
 
 
+@pytest.mark.parametrize("n_process", [0, 300])
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
-def test_it_learns_from_low_fidelities_what_holds_at_full(direction: str) -> None:
+def test_it_learns_from_low_fidelities_what_holds_at_full(direction: str, n_process: int) -> None:
     # Short runs are biased but rank well; hardly any run is full.
     sign = 1 if direction == "minimize" else -1
     axes = Axes(epochs=(1, 16))
@@ -171,12 +185,43 @@ def test_it_learns_from_low_fidelities_what_holds_at_full(direction: str) -> Non
         curve = {e: sign * (10 + abs(x - 0.7) + 3 / e) for e in (1, 2, 4, 8, 16) if e <= last}
         state = TrialState.COMPLETE if last == 16 else TrialState.PAUSED
         trials.append(record(number, {"x": x}, curve, state, Fidelity(epochs=last)))
-    model = Surrogate(encoder(), view(trials, axes, directions=(direction,)), rng)
+    model = Surrogate(encoder(), view(trials, axes, directions=(direction,)), rng, n_process=n_process)
     grid = np.linspace(0, 1, 101)
     mean, std = model.predict([{"x": float(x)} for x in grid])
     assert spearmanr(mean, np.abs(grid - 0.7)).statistic > 0.9
     assert abs(grid[np.argmin(mean)] - 0.7) < 0.1
     assert np.isfinite(std).all()
+
+
+class Sure:
+    """Believes the same of everything."""
+
+    def __init__(self, mean: float, std: float, noise: float = 0.0) -> None:
+        self.mean, self.std, self.noise = mean, std, noise
+
+    def predict(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.full(len(X), self.mean), np.full(len(X), self.std)
+
+
+def test_a_mixture_is_as_sure_as_its_parts_only_where_they_agree() -> None:
+    X = np.zeros((3, 1), np.float32)
+    mean, std = Mixture(Sure(1.0, 0.5), Sure(1.0, 0.5)).predict(X)
+    np.testing.assert_allclose([mean, std], [[1.0] * 3, [0.5] * 3])
+    mean, std = Mixture(Sure(0.0, 0.5), Sure(1.0, 0.5)).predict(X)
+    rng = np.random.default_rng(0)
+    drawn = np.where(rng.random(200_000) < mean[0], 1.0, 0.0) + 0.5 * rng.normal(size=200_000)
+    assert (mean[0], std[0]) == pytest.approx((drawn.mean(), drawn.std()), rel=0.02)
+
+
+def test_the_spread_of_a_belief_holds_the_noise_of_an_evaluation() -> None:
+    rng = np.random.default_rng(0)
+    trials = [record(i, {"x": i / 60}, i / 60 + float(rng.normal()) / 3) for i in range(60)]
+    model = Surrogate(encoder(), view(trials), rng)
+    asked = [{"x": 0.51}]
+    mean, std = model.predict(asked)
+    same, without = model.predict_encoded(encoder()(asked))
+    assert mean == same
+    assert std > 1.02 * without
 
 
 def test_several_metrics_are_one_score() -> None:
@@ -187,6 +232,25 @@ def test_several_metrics_are_one_score() -> None:
     for shift in (-9.0, 0.0, 9.0):
         first, second = scalarise(scores[[0, 2]] + shift, np.array([0.9, 0.1]))
         assert first < second
+
+
+def test_a_process_learns_from_the_ends_of_segments() -> None:
+    axes = Axes(epochs=(1, 9))
+    first, second = Fidelity(epochs=3), Fidelity(epochs=9)
+    seen = [Observation(e, {"value": 1 / e}, 0.1, first if e <= 3 else second) for e in range(1, 8)]
+    interrupted = TrialRecord(0, {"x": 0.5}, "k0", TrialState.PAUSED, second, curves=(Curve(tuple(seen)),))
+    rows = collect(view([interrupted, record(1, {"x": 0.1}, None, TrialState.RUNNING)], axes))
+    assert rows.losses[rows.ends, 0].tolist()[:2] == [1 / 3, 1 / 7]
+    assert rows.ends.sum() == 3
+
+
+def test_columns_of_one_category_belong_together() -> None:
+    space = ConfigSpace.ConfigurationSpace(
+        {"a": ["x", "y", "z"], "b": (0.0, 1.0), "c": ConfigSpace.Constant("c", 1), "d": [True, False]}
+    )
+    encode = Encoder(spaces.Space(space, features=lambda params: [1.0, 2.0]))
+    n_columns = encode([encode.space.default]).shape[1] + 1
+    assert [int(g) for g in encode.groups(n_columns)] == [0, 0, 0, 1, 3, 3, 4, 5, 6]
 
 
 def test_many_observations_are_thinned_but_every_trial_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +266,7 @@ def test_many_observations_are_thinned_but_every_trial_stays(monkeypatch: pytest
         )
         for i in range(40)
     ]
-    model = Surrogate(encoder(), view(trials, axes), np.random.default_rng(0))
+    model = Surrogate(encoder(), view(trials, axes), np.random.default_rng(0), n_process=0)
     assert len(model.scores) == 60
     mean, _ = model.predict([t.params for t in trials])
     assert spearmanr(mean, np.arange(40)).statistic > 0.9

@@ -30,10 +30,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the processes below share the c
 import _runs
 import _tables
 import numpy as np
+from search import methods
 
 import bonas
 from bonas import samplers, spaces
-from search import methods
 
 RESULTS = Path(__file__).parent / "results" / "transfer.jsonl"
 CELLS, EVALUATIONS, TOP = 300, 100, 5
@@ -127,7 +127,8 @@ def report(records: list[dict[str, Any]]) -> list[str]:
     seeds = len({r["seed"] for r in records})
     lines = [
         f"Regret in percentage points of mean validation accuracy after {', '.join(map(str, AFTER))} "
-        f"evaluations, mean ± standard error over {seeds} seeds and the two other data sets as the earlier one.",
+        f"evaluations, mean ± standard error over {seeds} seeds and the two other data sets as the earlier "
+        "one.",
         "",
         "| | " + " | ".join(f"{d} at {n}" for n in AFTER for d in datasets) + " |",
         "|---|" + "---|" * (len(AFTER) * len(datasets)),

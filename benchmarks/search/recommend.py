@@ -81,7 +81,7 @@ def complete(runs: Iterable[dict[str, Any]], processes: int) -> dict[str, dict[s
         label(done, after): (done, after)
         for done in runs
         for after in AFTER
-        if after <= len(done["rows"]) and label(done, after) not in present
+        if label(done, after) not in present
     }
     _runs.add(PATH, records, recommend, list(missing.values()), processes)
     return {r["run"]: r for r in records}

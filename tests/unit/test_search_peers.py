@@ -152,7 +152,7 @@ def _search(search: Any, tell: Callable[[dict[str, Any]], tuple[dict[str, Any], 
     return asked
 
 
-@pytest.mark.filterwarnings("default")  # what other packages warn of is not ours
+@pytest.mark.filterwarnings("ignore")  # what other packages warn of is not ours
 @pytest.mark.parametrize("method", METHODS)
 def test_peers_propose_valid_configurations_and_repeat_themselves(peers: ModuleType, method: str) -> None:
     entry, task = _entry(peers, method), _task()
@@ -168,7 +168,7 @@ def test_peers_propose_valid_configurations_and_repeat_themselves(peers: ModuleT
     assert found[0][:3] != found[2]
 
 
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("method", "direction"), [("Optuna TPE", "maximize"), ("Optuna TPE", "minimize"), ("SMAC RF", "maximize")]
 )

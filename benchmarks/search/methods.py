@@ -1,4 +1,4 @@
-"""What a search method is, and which there are; knows no tables, noise or budgets.
+"""Which search methods there are, bonas's samplers first; knows no tables, noise or budgets.
 
 Add one with an :class:`Entry` in :data:`OWN`, or in ``peers.py`` if it needs packages that bonas does not.
 """
@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import ConfigSpace
 import numpy as np
@@ -18,45 +17,16 @@ from bonas import samplers, spaces
 from bonas.samplers import Sampler
 from fidelity.axes import Axes
 from fidelity.records import Curve, Observation, StudyView, TrialRecord, TrialState
+from search import peers
+from search.method import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
+    from search.method import Method
     from search.task import Task
 
 AXES = Axes()
-
-
-class Method(Protocol):
-    """Proposes configurations of a task's space and learns what they reached."""
-
-    def ask(self) -> dict[str, Any] | None:
-        """The next configuration, active hyperparameters only; None if there are no more."""
-
-    def tell(self, params: Mapping[str, Any], value: float) -> None:
-        """What the last evaluation reached, in the task's direction.
-
-        Args:
-            params: what was evaluated, active hyperparameters only. On a task that is a sample these are
-                mostly not what was asked for, but the nearest ones of the table: a method learns the value
-                of these, as an observation of its own where its interface takes one, else as that of what it
-                asked for.
-            value: of one training run.
-        """
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A method with what identifies it."""
-
-    settings: Mapping[str, Any]
-    """JSON-ready, stored with every run; runs of other settings are made again."""
-    make: Callable[[Task, int], Method]
-    """A fresh search of a task, all its randomness from the seed."""
-    packages: tuple[str, ...] = ()
-    """Installed packages it runs; runs of other versions are made again."""
-    behaviour: Callable[[], str] | None = None
-    """For code that changes under the same settings and version: a text that changes with its decisions."""
 
 
 def record(space: spaces.Space, number: int, params: Mapping[str, Any], value: float) -> TrialRecord:
@@ -132,8 +102,4 @@ DEFAULT = "forest"
 
 def entries() -> dict[str, Entry]:
     """Every method by its name, in the order of the report; peers need not be installed to be listed."""
-    try:
-        from search import peers
-    except ImportError:  # not written yet
-        return dict(OWN)
     return OWN | peers.PEERS

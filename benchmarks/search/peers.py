@@ -1,4 +1,4 @@
-"""Other packages' search methods as :class:`~search.methods.Method`; knows no tables, noise or budgets.
+"""Other packages' search methods as :class:`~search.method.Method`; knows no tables, noise or budgets.
 
 Each runs with the settings it has when nothing is set, through the interface that its documentation gives
 for an objective of one's own; what had to be decided is said at its class. The packages are installed apart
@@ -29,7 +29,7 @@ from ConfigSpace.hyperparameters import (
 )
 from ConfigSpace.util import deactivate_inactive_hyperparameters
 
-from search.methods import Entry
+from search.method import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -136,10 +136,9 @@ def score(test: Mapping[str, float], searched: Sequence[str]) -> tuple[str, str]
     name = next((n for n in (*searched, "accuracy") if n in test), "r2")
     if name in ("accuracy", "balanced_accuracy", "error"):
         return name.replace("_", " "), f"{100 * test[name]:.2f} %"
-    return "R²" if name == "r2" else name, f"{test[name]:.4g}" if name in (
-        "mse",
-        "mae",
-    ) else f"{test[name]:.4f}"
+    if name == "r2":
+        return "R²", f"{test[name]:.4f}"
+    return name, f"{test[name]:.4g}"
 
 
 def comparison(rows: list[tuple[str, Mapping[str, float], int, str]], searched: Sequence[str]) -> list[str]:

@@ -78,11 +78,12 @@ class Asking:
                     record = dataclasses.replace(self._paused(trial, action), fidelity=fidelity, attempt=0)
                     transaction.put_decision(ask, "resume", record, figures, str(self._ledger.owner))
                     return record
-                case Stop(trial, reason):
+                case Stop(trial, reason, figures):
                     record = dataclasses.replace(
                         self._paused(trial, action), state=TrialState.PRUNED, reason=reason
                     )
-                    transaction.put_decision(ask, "stop", record, {"reason": reason}, str(self._ledger.owner))
+                    told = {"reason": reason, **figures}
+                    transaction.put_decision(ask, "stop", record, told, str(self._ledger.owner))
                     self._ledger.write(transaction, record)
                 case Wait() | Done():
                     return None

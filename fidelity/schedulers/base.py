@@ -41,6 +41,7 @@ class Stop:
 
     trial: TrialRecord
     reason: str = "stopped by the scheduler"
+    figures: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

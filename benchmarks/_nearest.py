@@ -1,4 +1,4 @@
-"""Which row of a table lies nearest to a configuration; knows spaces and rows, no values, no search methods."""
+"""Which row of a table lies nearest to a configuration; knows spaces and rows, no values or methods."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Rows:
 
     @cached_property
     def _columns(self) -> tuple[np.ndarray, Floats, np.ndarray]:
-        """Of each hyperparameter the first encoded column and whether it is a category; weights of columns."""
+        """Of each hyperparameter the first encoded column, whether it is a category; weights of columns."""
         names = [name.split("=")[0] for name in self._space.encode_names]
         starts = np.array(
             [i for i, name in enumerate(names) if i == 0 or name != names[i - 1]], dtype=np.intp
@@ -70,7 +70,7 @@ class Rows:
         return starts, position + ~np.repeat(category, np.diff([*starts, len(names)])), category
 
     def _split(self, encoded: Floats) -> tuple[Floats, np.ndarray]:
-        """Numbers, NaN where inactive, and the codes of categories, −1 where inactive; a line for each name."""
+        """Numbers, NaN where inactive, and codes of categories, −1 where inactive; a line for each name."""
         starts, weights, category = self._columns
         each = np.add.reduceat(encoded * weights, starts, axis=1).T
         return each[~category], np.nan_to_num(each[category], nan=-1).astype(np.int16)

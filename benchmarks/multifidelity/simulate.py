@@ -1,7 +1,7 @@
 """A scheduler and a sampler of bonas on records alone, under a virtual clock; knows no other methods.
 
-No study and no store: what is asked, and with which generator, is what ``bonas.asking`` asks. Trials run until
-their segment's end on the clock; whoever is asked meanwhile sees them as RUNNING, with what they reported before.
+No study and no store: what is asked, and with which generator, is what ``bonas.asking`` asks. Trials run
+until their segment's end on the clock; meanwhile they are seen as RUNNING, with what they reported before.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ class Task:
         return self._regret[rows]
 
     def lacking(self, values: float | Sequence[float]) -> Floats:
-        """What values that were seen lack of the best value in the table, relative to the range of all of them."""
+        """What values that were seen lack of the best in the table, relative to the range of all there."""
         seen = self._losses(np.concatenate([run.values.ravel() for run in self.runs]))
         low, high = np.nanmin(seen), np.nanmax(seen)
         return (self._losses(np.asarray(values, dtype=np.float64)) - low) / (high - low)

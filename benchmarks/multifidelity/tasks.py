@@ -5,8 +5,8 @@ Add one with a function that returns a :class:`Task` and an entry in :data:`TASK
 - TaskSet (Metz et al. 2020), six text networks: real curves that diverge, plateau and drop.
 - NAS-Bench-301 (Siems et al. 2020): DARTS cells, curves of a surrogate, smooth and easily ranked.
 - LCBench (Zimmer et al. 2021), 28 data sets: curves of a surrogate, graded by the real final value. The six
-  data sets are left out on which that surrogate is poor (kc1, blood_transfusion_service_center, airlines, adult,
-  bank_marketing, phoneme: below .7 in rank correlation with the real final value).
+  data sets are left out on which that surrogate is poor: kc1, blood_transfusion_service_center, airlines,
+  adult, bank_marketing, phoneme, below .7 in rank correlation with the real final value.
 - Our own table (``benchmarks/tables``): the chain space joined with training hyperparameters, five axes.
 - Two of TaskSet's with their first epochs spoilt, so that these rank not at all, or weakly.
 """

@@ -64,3 +64,5 @@ class Entry:
     """For code that changes under the same settings and version: a text that changes with its decisions."""
     seeds: int = 30
     """How many the report asks for: fewer of slow packages."""
+    only: tuple[str, ...] = ()
+    """The tasks it is run on; empty for all."""

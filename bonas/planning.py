@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,8 @@ class PlannedRung:
     """The fidelity in words."""
     trials: int
     """Segments that end there: configurations started there or resumed to it."""
+    started: int
+    """The part of them that is started there."""
     epochs: int
     """Epochs they train in all; those carried over from lower rungs are not trained again."""
     cost: float
@@ -66,10 +69,14 @@ class Plan:
     """Cheapest first."""
     started: int
     """Configurations that will be started."""
+    hedged: int
+    """How many of them start above the lowest rung, and so do not depend on how well it ranks."""
     limits: str
     unit: str
     complete: bool
     """False if it ends at the largest number of segments that are played, not at the limits."""
+    exact: bool
+    """False if the numbers hang on the values that will be observed."""
 
     @property
     def cost(self) -> float:
@@ -118,10 +125,20 @@ class Plan:
         """The plan in one sentence."""
         if not self.rungs:
             return f"{self.limits}: nothing is left to run."
+        about = "" if self.exact else "about "
         steps = [f"{r.trials} {'is' if r.trials == 1 else 'are'} trained to {r.name}" for r in self.rungs]
-        told = f"{self.started} new configuration{'s' * (self.started != 1)}; {', '.join(steps)}"
+        told = f"{about}{self.started} new configuration{'s' * (self.started != 1)}; {', '.join(steps)}"
         time = "" if math.isnan(self.seconds) else f", about {format_seconds(self.seconds)} on one worker"
-        return f"{self.limits}: {told}. It costs {self.cost:.3g} {self.unit}{time}."
+        return f"{self.limits}: {told}. {self.hedge}It costs {about}{self.cost:.3g} {self.unit}{time}."
+
+    @property
+    def hedge(self) -> str:
+        """What it stakes against a lowest rung that misleads, in a sentence; empty where there is none."""
+        if not self.hedged or not self.started:
+            return ""
+        part = "All" if self.hedged == self.started else f"{self.hedged} of the {self.started}"
+        starts = "starts" if self.hedged == 1 < self.started else "start"
+        return f"{part} {starts} above the lowest rung, a hedge against its ranking badly. "
 
 
 def plan(study: Study, budget: float | None, n_trials: int | None) -> Plan:
@@ -131,8 +148,15 @@ def plan(study: Study, budget: float | None, n_trials: int | None) -> Plan:
             "plan(): without a limit a search never ends. Give plan(budget=...) or n_trials=...."
         )
     view = study.limited_view(n_trials, budget)
-    segments = _play(study.scheduler, view, study.space.default, study.space.size)
-    played = list(itertools.islice(segments, MOST + 1))
+    scheduler = study.scheduler
+    # Of values that come at random, that only rise and that only fall: where these lead elsewhere, what is
+    # told is likely, not certain.
+    played, *others = (
+        list(itertools.islice(_play(scheduler, view, study.space.default, study.space.size, trend), MOST + 1))
+        for trend in (0, -1, 1)
+    )
+    counted = [Counter((step.new, step.fidelity) for step in steps) for steps in (played, *others)]
+    exact = counted[0] == counted[1] == counted[2]
     complete = len(played) <= MOST
     played = played[:MOST]
     seconds = _Seconds(study, view)
@@ -147,6 +171,7 @@ def plan(study: Study, budget: float | None, n_trials: int | None) -> Plan:
                 fidelity=at,
                 name=describe_fidelity(view.axes, at),
                 trials=len(steps),
+                started=sum(step.new for step in steps),
                 epochs=sum(at.epochs - step.since for step in steps),
                 cost=sum(step.cost for step in steps),
                 seconds=sum(map(seconds, steps)),
@@ -155,7 +180,20 @@ def plan(study: Study, budget: float | None, n_trials: int | None) -> Plan:
     limits = [f"budget {budget:g}"] if budget is not None else []
     limits += [f"{n_trials} trials"] if n_trials is not None else []
     started = sum(step.new for step in played)
-    return Plan(study.study_name, tuple(rungs), started, " and ".join(limits), cost_unit(view.axes), complete)
+    lowest = (
+        scheduler.rungs(view.axes)[0] if hasattr(scheduler, "rungs") else rungs[0].fidelity if rungs else None
+    )
+    hedged = sum(step.new and step.fidelity != lowest for step in played)
+    return Plan(
+        study_name=study.study_name,
+        rungs=tuple(rungs),
+        started=started,
+        hedged=hedged,
+        limits=" and ".join(limits),
+        unit=cost_unit(view.axes),
+        complete=complete,
+        exact=exact,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +208,13 @@ class _Step:
     cost: float
 
 
-def _play(scheduler: Scheduler, view: StudyView, params: dict[str, Any], size: float) -> Iterator[_Step]:
+def _play(
+    scheduler: Scheduler, view: StudyView, params: dict[str, Any], size: float, trend: int
+) -> Iterator[_Step]:
     """Every segment that the scheduler would run, one after the other.
 
     New trials have made-up qualities, which every rung shows as they are: no rung is dropped for its ranks.
+    Their values rise or fall from each to the next where ``trend`` is 1 or -1; else they come at random.
     Running trials count as ended where they were to end.
     """
     rng = np.random.default_rng(0)
@@ -189,7 +230,8 @@ def _play(scheduler: Scheduler, view: StudyView, params: dict[str, Any], size: f
         since = 0
         if record.checkpoint is not None:
             since = view.axes.carried_epoch(record.checkpoint.epoch, record.checkpoint.fidelity, to)
-        ended = _ended(dataclasses.replace(record, fidelity=to, unfinished=False), view, rng)
+        value = float(trend * record.number) if trend else float(rng.normal())
+        ended = _ended(dataclasses.replace(record, fidelity=to, unfinished=False), view, value)
         if new:
             trials.append(ended)
             left["starts_left"] -= 1
@@ -228,12 +270,11 @@ def _play(scheduler: Scheduler, view: StudyView, params: dict[str, Any], size: f
                 break
 
 
-def _ended(record: TrialRecord, view: StudyView, rng: np.random.Generator | None = None) -> TrialRecord:
+def _ended(record: TrialRecord, view: StudyView, value: float = 0.0) -> TrialRecord:
     """The trial as it will be when its segment has ended: with the value it has, or a made-up one."""
     values = dict(record.values)
     if not values:
-        draw = 0.0 if rng is None else float(rng.normal())
-        values = dict.fromkeys(view.metric_names, draw)
+        values = dict.fromkeys(view.metric_names, value)
     at = record.fidelity
     last = Observation(at.epochs, values, 0.0, at)
     full = at == view.axes.full

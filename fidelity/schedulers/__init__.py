@@ -7,12 +7,16 @@ from typing import Any
 
 from fidelity.schedulers.base import Action, Done, Resume, Scheduler, Start, Stop, Wait
 from fidelity.schedulers.full import FullFidelity
+from fidelity.schedulers.hyperband import Hyperband
+from fidelity.schedulers.median_stopping import MedianStopping
 from fidelity.schedulers.successive_halving import SuccessiveHalving
 
 __all__ = [
     "Action",
     "Done",
     "FullFidelity",
+    "Hyperband",
+    "MedianStopping",
     "Resume",
     "Scheduler",
     "Start",
@@ -23,7 +27,12 @@ __all__ = [
 ]
 
 # The only names that a stored study can bring to life.
-REGISTRY: Mapping[str, Any] = {"FullFidelity": FullFidelity, "SuccessiveHalving": SuccessiveHalving}
+REGISTRY: Mapping[str, Any] = {
+    "FullFidelity": FullFidelity,
+    "Hyperband": Hyperband,
+    "MedianStopping": MedianStopping,
+    "SuccessiveHalving": SuccessiveHalving,
+}
 
 
 def from_dict(data: Mapping[str, Any]) -> Scheduler:

@@ -1,11 +1,11 @@
 """Makes the runs of the multi-fidelity benchmark: methods × tasks × seeds; knows no method and no table.
 
-    BONAS_BENCHMARKS=DIR python benchmarks/multifidelity/run.py --methods bonas random --seeds 30 --processes 2
+    BONAS_BENCHMARKS=DIR python benchmarks/multifidelity/run.py --methods bonas random --processes 2
 
-Nothing said means all of it. Runs lie in ``results/multifidelity``, a file for each method, a run a line: which
-row would have been recommended from which cost on, by either rule. What is there is not made again, unless the
-method's settings, versions or decisions changed; so a long benchmark is this command again and again, with
-``--minutes`` where time is short. ``report.py`` draws up what came of it.
+Nothing said means all of it. Runs lie in ``results/multifidelity``, a file for each method, a run a line:
+which row would have been recommended from which cost on, by either rule. What is there is not made again,
+unless the method's settings, versions or decisions changed; so a long benchmark is this command again and
+again, with ``--minutes`` where time is short. ``report.py`` draws up what came of it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from multifidelity import methods, tasks
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from multifidelity.trace import Change, Trace
+    from multifidelity.trace import Change
 
 BUDGET = 50.0
 BUDGETS = {methods.RANDOM: 60.0}

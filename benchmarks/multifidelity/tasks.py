@@ -248,6 +248,10 @@ TASKS: dict[str, Callable[[], Task]] = {
 """By name, in the order of the report."""
 
 
+GROUPS = {"taskset": "TaskSet", "nb301": "NAS-Bench-301", "lcbench": "LCBench"}
+"""The first word of a task's name → the table it is of."""
+
+
 @cache
 def load(name: str) -> Task:
     """A task by its name, read once.

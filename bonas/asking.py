@@ -14,6 +14,7 @@ import numpy as np
 from bonas.definition import Definition, needed
 from bonas.feasibility import Feasibility
 from bonas.ledger import Ledger
+from bonas.outlook import Outlooks
 from bonas.store.sql import Transaction, plain
 from fidelity.records import Fidelity, StudyView, TrialRecord, TrialState
 from fidelity.schedulers import Done, Resume, Scheduler, Start, Stop, Wait
@@ -35,6 +36,7 @@ class Asking:
         self._definition = definition
         self._ledger = ledger
         self._feasibility = Feasibility(definition.space, definition.constraints, definition.axes)
+        self._outlooks = Outlooks(definition.space)
         self.starts_limit = math.inf
         self.budget = math.inf
         self.exhausted = False
@@ -55,7 +57,8 @@ class Asking:
         """What sampler and scheduler see, as of the latest transaction."""
         view = self._ledger.view(self.starts_limit, self.budget, self.exhausted)
         bounds = self._feasibility if self._feasibility else None
-        return dataclasses.replace(view, bounds=bounds, earlier=self._definition.earlier)
+        view = dataclasses.replace(view, bounds=bounds, earlier=self._definition.earlier)
+        return dataclasses.replace(view, outlook=self._outlooks.of(view))
 
     def next(self, transaction: Transaction) -> TrialRecord | None:
         """The record that the scheduler's next action leads to, decided and written; None for none now."""

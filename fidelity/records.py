@@ -19,6 +19,8 @@ import numpy as np
 from fidelity.pareto import spread_order
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from fidelity.axes import Axes
 
 AXIS_NAMES = ("epochs", "subset", "resolution", "width", "depth")
@@ -226,6 +228,20 @@ class Bounds(Protocol):
         """
 
 
+class Outlook(Protocol):
+    """What is believed of trials at full fidelity: for schedulers that decide by beliefs.
+
+    Beliefs are losses on the normal scale of everything observed: smaller is better whatever the direction
+    and unit, 0 is the median observation, and of several metrics it is a scalarised one.
+    """
+
+    def at_horizon(self, records: Sequence[TrialRecord]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and standard deviation of the loss of each trial at full fidelity, each of shape (n,)."""
+
+    def fresh(self) -> tuple[float, float]:
+        """The same of a configuration that is yet to be started."""
+
+
 @dataclass(frozen=True, slots=True)
 class Earlier:
     """What a study was told of an earlier one when it was made."""
@@ -274,6 +290,8 @@ class StudyView:
     """The study's constraints, None if it has none."""
     earlier: tuple[Earlier, ...] = ()
     """What is known from earlier studies."""
+    outlook: Outlook | None = None
+    """What the study's surrogate believes, computed when it is asked; None where there is no surrogate."""
 
     def loss(self, record: TrialRecord, metric: int = 0) -> float:
         """The latest value of one metric, turned so that smaller is better; NaN where there is none."""

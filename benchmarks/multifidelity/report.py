@@ -167,7 +167,8 @@ def conditions(results: Results) -> list[str]:
         task = tasks.load(name)
         true = np.asarray(task.true)
         axes = ", ".join(axis.name for axis in task.axes.axes)
-        figures = (np.nanmedian(true), np.nanmin(true) if task.direction == "minimize" else np.nanmax(true))
+        best = np.nanmin(true) if task.direction == "minimize" else np.nanmax(true)
+        figures = (np.nanmedian(true), best)
         described.append([name, str(len(task)), axes, str(task.epochs), *(f"{f:.4g}" for f in figures)])
     settings, versions = [], set()
     for method, by_task in results.outcomes.items():
@@ -209,10 +210,10 @@ def markdown(results: Results, rankings: Mapping[int, Ranking], by_group: Mappin
     lines = [
         "# Multi-fidelity search on tables of learning curves",
         "",
-        f"{len(results.ranked)} methods on {len(results.tasks)} tasks. Cost is in full evaluations; a promoted "
-        "trial goes on where it stopped, unless its package trains it again. *Regret* is that of the trial "
-        "whose latest value is best, by its true final value: 0 is the table's best row, 1 the median one. "
-        "Mean ± standard error over searches; the default is in bold.",
+        f"{len(results.ranked)} methods on {len(results.tasks)} tasks. Cost is in full evaluations; a "
+        "promoted trial goes on where it stopped, unless its package trains it again. *Regret* is that of "
+        "the trial whose latest value is best, by its true final value: 0 is the table's best row, 1 the "
+        "median one. Mean ± standard error over searches; the default is in bold.",
         "",
         "## Average ranks",
         "",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bonas.outlook import Outlooks
 from fidelity.records import (
     CheckpointRecord,
     Curve,
@@ -76,6 +77,7 @@ class Simulation:
         self._clock = self._spent = self._reserved = 0.0
         self._decisions = self._changes = 0
         self._exhausted = False
+        self._outlooks = Outlooks(self.task.space)
         self._running: list[tuple[float, int, TrialRecord, float, float]] = []
         self._ms = 0.0
 
@@ -90,7 +92,7 @@ class Simulation:
 
     def view(self) -> StudyView:
         """What scheduler and sampler see now."""
-        return StudyView(
+        view = StudyView(
             trials=tuple(self.records),
             axes=self._axes,
             directions=(self.task.direction,),
@@ -98,6 +100,7 @@ class Simulation:
             starts_left=0 if self._exhausted else math.inf,
             budget_left=self.budget - self._spent - self._reserved,
         )
+        return dataclasses.replace(view, outlook=self._outlooks.of(view))
 
     def _ask(self) -> bool:
         """Begin one segment; False if none can begin now."""

@@ -51,7 +51,7 @@ def taskset(index: int) -> Task:
     losses = np.minimum(losses, CLIPPED)
     return Task(
         name=f"taskset {index}",
-        space=_space([Float(n, _around(hp[:, k]), log=True) for k, n in enumerate(names)]),
+        space=_space([Float(n, _decades(hp[:, k]), log=True) for k, n in enumerate(names)]),
         direction="minimize",
         rows=[dict(zip(sorted(names), row, strict=True)) for row in hp[:, np.argsort(names)].tolist()],
         axes=Axes(epochs=(1, losses.shape[1])),
@@ -275,9 +275,9 @@ def _load(folder: str) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-def _around(column: Floats) -> tuple[float, float]:
-    """A range that holds a column, to whole decades where it is nearly one."""
-    return float(column.min() * (1 - 1e-9)), float(column.max() * (1 + 1e-9))
+def _decades(column: Floats) -> tuple[float, float]:
+    """The whole decades that a column was drawn from."""
+    return float(10 ** np.floor(np.log10(column.min()))), float(10 ** np.ceil(np.log10(column.max())))
 
 
 def _space(hyperparameters: Sequence[Any]) -> spaces.Space:

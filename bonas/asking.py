@@ -22,6 +22,10 @@ from fidelity.schedulers import Done, Resume, Scheduler, Start, Stop, Wait
 if TYPE_CHECKING:
     from bonas.samplers import Sampler
 
+# Of a decision to start a trial: where its configuration came from, a sampler's name or one of these.
+PROPOSED_BY = "proposed_by"
+QUEUE, DEFAULT = "the queue", "the space"
+
 
 class Asking:
     """Decides, within limits, what a study runs next.
@@ -127,12 +131,15 @@ class Asking:
     ) -> TrialRecord | None:
         number = len(self._ledger.records)
         queued = transaction.next_in_queue()
+        source = type(self.sampler).__name__
         if queued is not None:
             params: dict[str, Any] | None = queued[1]
             transaction.take_from_queue(queued[0], number)
+            source = QUEUE
         elif number == 0:
             # A sensible hand-written configuration first, so that every picture has its baseline.
             params = self._definition.space.default
+            source = DEFAULT
         else:
             seed = getattr(self.sampler, "seed", None)
             params = self.sampler.sample(
@@ -154,7 +161,8 @@ class Asking:
             reason=verdict.reason,
             user_attrs=plain(verdict.noted),
         )
-        transaction.put_decision(ask, "start", record, action.figures, str(self._ledger.owner))
+        told = {**action.figures, PROPOSED_BY: source}
+        transaction.put_decision(ask, "start", record, told, str(self._ledger.owner))
         # A feasible one is written when it is handed out, in this same transaction.
         return self._ledger.write(transaction, record) if verdict.reason else record
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import optuna
     import pandas as pd
 
+    from bonas.explaining import Explanation
     from bonas.feasibility import Latency
     from bonas.fidelity_report import FidelityReport
     from bonas.planning import Plan
@@ -240,6 +241,22 @@ class Study:
 
         check_limits(n_trials, budget, None, 1)
         return plan(self, budget, n_trials)
+
+    def explain(self, trial: FrozenTrial | int) -> Explanation:
+        """Why a trial was started, promoted, paused or stopped: a sentence for each decision about it.
+
+        The figures are those that the decisions were made from, stored with them. What a sampler's model
+        believed of a configuration is computed again from what had been observed by then.
+
+        Args:
+            trial: one of this study, or its number.
+
+        Raises:
+            ValueError: if there is no such trial.
+        """
+        from bonas.explaining import explain
+
+        return explain(self, trial.number if isinstance(trial, FrozenTrial) else trial)
 
     def to_optuna(self) -> optuna.study.Study:
         """A copy as a real Optuna study, for Optuna's tools (see :mod:`bonas.optuna_bridge`)."""
@@ -502,6 +519,14 @@ class Study:
         """Set the totals that :meth:`ask` keeps; None means without limit."""
         self._asking.starts_limit = math.inf if n_trials is None else n_trials
         self._asking.budget = math.inf if budget is None else budget
+
+    def view_until(self, watermark: int) -> StudyView:
+        """What had been observed at a watermark: trials without any observation by then are left out."""
+        with self._ledger.transaction() as transaction:
+            view = self._asking.view()
+            curves = transaction.observed_until(watermark)
+        trials = (dataclasses.replace(view.trials[n], curves=curves[n]) for n in sorted(curves))
+        return dataclasses.replace(view, trials=tuple(trials), outlook=None)
 
     def limited_view(self, n_trials: int | None, budget: float | None) -> StudyView:
         """The view under limits other than those of the running call; see :meth:`limit`."""

@@ -76,9 +76,14 @@ class MedianStopping:
             if trial.state is not TrialState.PAUSED:
                 continue
             judged = self._judge(view, trial, rungs[k])
-            figures = {"rung": k + 1, "of": len(rungs), **({} if judged is None else judged.figures(view))}
-            if judged is not None and judged.worse:
-                return Stop(trial, judged.reason(view), figures)
+            figures: dict[str, Any] = {"rung": k + 1, "of": len(rungs)}
+            if judged is None:
+                figures["why"] = f"fewer than {self.n_startup} others got there to compare it with"
+            else:
+                figures |= judged.figures(view)
+                if judged.worse:
+                    return Stop(trial, judged.said(view), figures)
+                figures["why"] = judged.said(view)
             if view.fits(rungs[k + 1], trial):
                 return Resume(trial, rungs[k + 1], figures)
         whole = view.forecast(rungs[0]) + _cost(view, rungs)
@@ -136,12 +141,13 @@ class _Judged:
             "others": self.others,
         }
 
-    def reason(self, view: StudyView) -> str:
+    def said(self, view: StudyView) -> str:
+        """The comparison in words."""
         best, median = _named(view, self.best), _named(view, self.median)
         beside = " and ".join(f"{name} {best[name]:.4g} against {median[name]:.4g}" for name in best)
         return (
-            f"by epoch {self.epoch} its best was worse than the median of {self.others} others' "
-            f"averages: {beside}"
+            f"by epoch {self.epoch} its best was {'worse' if self.worse else 'no worse'} than the median of "
+            f"{self.others} others' averages, {beside}"
         )
 
 

@@ -318,7 +318,7 @@ def main() -> int:
         of = dict(zip(results.tasks, rankings[n].by_task, strict=True))
         grouped = [np.mean([of[name] for name in names], axis=0) for names in groups(results.tasks).values()]
         by_group[n] = np.mean(grouped, axis=0)
-    report = REPORT if arguments.to is None else arguments.to / REPORT.name
+    report = REPORT if arguments.to is None else arguments.to / "multifidelity.md"
     report.write_text(markdown(results, rankings, by_group))
     draw(results, rankings, arguments.to or PICTURES)
     print(f"{report}: {len(results.ranked)} methods, {len(results.tasks)} tasks")

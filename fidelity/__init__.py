@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from fidelity.axes import Axes
     from fidelity.calibration import Calibration, calibrate
     from fidelity.data import Data, load_data
+    from fidelity.extrapolation import CurveExtrapolator, Distribution
     from fidelity.records import Curve, Fidelity, Observation, StudyView, TrialRecord, TrialState
     from fidelity.schedulers import (
+        ASHA,
         Action,
         Done,
         FullFidelity,
@@ -32,7 +34,9 @@ _HOME = {
     "Axes": "fidelity.axes",
     "Calibration": "fidelity.calibration",
     "calibrate": "fidelity.calibration",
+    "CurveExtrapolator": "fidelity.extrapolation",
     "Data": "fidelity.data",
+    "Distribution": "fidelity.extrapolation",
     "load_data": "fidelity.data",
     "train_on": "fidelity.training",
     **dict.fromkeys(
@@ -40,6 +44,7 @@ _HOME = {
     ),
     **dict.fromkeys(
         (
+            "ASHA",
             "Action",
             "Done",
             "FullFidelity",
@@ -57,11 +62,14 @@ _HOME = {
 }
 
 __all__ = [
+    "ASHA",
     "Action",
     "Axes",
     "Calibration",
     "Curve",
+    "CurveExtrapolator",
     "Data",
+    "Distribution",
     "Done",
     "Fidelity",
     "FullFidelity",

@@ -32,7 +32,9 @@ _LOW, _MEDIAN, _HIGH = 1, 10, 19
 _PAIRS, _PER_CURVE = 2000, 24
 # Forecasts are blurred by noise in units of the scale, and widened by a factor within these bounds.
 _FLOORS = (1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
-_COVERED, _WIDENING = 0.9, (0.5, 3.0)
+# The trees that never saw a curve are a third of the forest, learned from fewer curves: all of it forecasts a
+# little better, so that covering 87 % by these covers 90 % by all.
+_COVERED, _WIDENING = 0.87, (0.5, 3.0)
 _PRIOR_CURVES = 3.0
 
 
@@ -123,7 +125,8 @@ class CurveExtrapolator:
         own, said = _quantiles(found.own), _quantiles(found.asked)
         floor = _floor(own, drift)
         own, said = _blurred(own, floor), _blurred(said, floor)
-        factor = _factors(own, drift, then.log_ratio, now.log_ratio)
+        ahead = np.stack([then.log_ratio, np.log(ends[curve] / curves.epochs[curve, points - 1])])
+        factor = _factors(own, drift, ahead, now.log_ratio)
         median = said[:, _MEDIAN, None]
         learned = median + factor[:, None] * (said - median)
         weight = _PRIOR_CURVES / (_PRIOR_CURVES + _finished(curves, ends))
@@ -235,19 +238,26 @@ def _floor(own: Floats, drift: Floats) -> float:
     return _FLOORS[int(np.argmax(likely))]
 
 
-def _factors(own: Floats, drift: Floats, log_ratio: Floats, asked: Floats) -> Floats:
+def _factors(own: Floats, drift: Floats, ahead: Floats, asked: Floats) -> Floats:
     """(n,) by which forecasts are widened so that 90 % of what happened lies within their 90 % intervals.
 
     Conformal prediction (Romano, Patterson, Candès 2019) by trees that had not seen the curve, among pairs
-    that look about as far ahead.
+    that lie as far from the horizon and look as far ahead.
+
+    Args:
+        own: (m, levels) quantiles of the pairs' drift.
+        drift: (m,) what happened.
+        ahead: (2, m) how far the pairs look, and how far the horizon was, in units of log(epoch).
+        asked: (n,) how far forecasts look, which is to the horizon.
     """
     off = drift - own[:, _MEDIAN]
     half = np.where(off > 0, own[:, _HIGH] - own[:, _MEDIAN], own[:, _MEDIAN] - own[:, _LOW])
     score = np.abs(off) / half
     order = np.argsort(score)
-    knots = np.unique(np.quantile(log_ratio, [0.1, 0.3, 0.5, 0.7, 0.9]))
-    width = max(float(np.std(log_ratio)), 1e-9) / 2
-    near = np.exp(-0.5 * ((log_ratio[order] - knots[:, None]) / width) ** 2)
+    knots = np.linspace(asked.min(), asked.max() + 1e-9, 5)
+    width = max(float(np.std(ahead[0])), 1e-9)
+    far = (((ahead[:, None, order] - knots[:, None]) / width) ** 2).sum(0)
+    near = np.exp(-0.5 * (far - far.min(1, keepdims=True)))
     share = np.cumsum(near, axis=1) / near.sum(1, keepdims=True)
     wanted = score[order][(share < _COVERED).sum(1)]
     found: Floats = np.interp(asked, knots, np.clip(wanted, *_WIDENING))

@@ -42,6 +42,7 @@ SAMPLERS = {
 # Name on the command line → class.
 SCHEDULERS = {
     "successive-halving": "SuccessiveHalving",
+    "asha": "ASHA",
     "hyperband": "Hyperband",
     "median-stopping": "MedianStopping",
     "full": "FullFidelity",

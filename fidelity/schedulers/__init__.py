@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fidelity.schedulers.asha import ASHA
 from fidelity.schedulers.base import Action, Done, Resume, Scheduler, Start, Stop, Wait
 from fidelity.schedulers.full import FullFidelity
 from fidelity.schedulers.hyperband import Hyperband
@@ -12,6 +13,7 @@ from fidelity.schedulers.median_stopping import MedianStopping
 from fidelity.schedulers.successive_halving import SuccessiveHalving
 
 __all__ = [
+    "ASHA",
     "Action",
     "Done",
     "FullFidelity",
@@ -28,6 +30,7 @@ __all__ = [
 
 # The only names that a stored study can bring to life.
 REGISTRY: Mapping[str, Any] = {
+    "ASHA": ASHA,
     "FullFidelity": FullFidelity,
     "Hyperband": Hyperband,
     "MedianStopping": MedianStopping,

@@ -1,0 +1,250 @@
+"""Asynchronous successive halving with quotas: no trial waits for others; knows rungs and costs only.
+
+Li, Jamieson, Rostamizadeh, Gonina, Ben-tzur, Hardt, Recht & Talwalkar, "A System for Massively Parallel
+Hyperparameter Tuning" (MLSys 2020), algorithm 2, with three changes: a rung promotes by a quota rather than
+whatever is in its best part at the moment; a promoted trial goes on from its checkpoint; and some trials
+begin above the lowest rung, more of them the worse that rung ranks.
+
+Glossary:
+    rung       0 … K-1, cheapest first; K-1 is full fidelity
+    entry      the rung a trial was started at; it takes part in the quotas of that rung and those above
+    seen       trials that ended a segment on a rung, failed ones too
+    keep       a rung promotes ⌊seen / keep⌋ of its trials in all
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fidelity.axes import Axes
+from fidelity.proxies import correlation
+from fidelity.records import Fidelity, StudyView, TrialRecord, TrialState
+from fidelity.rungs import Reader, loss_at, trained_metric
+from fidelity.schedulers.base import Action, Resume, Start, wait_or_done
+
+# Cost from rung to rung grows by at most about so much.
+_STEP = 2.8
+# The correlation of rungs that nothing is known of, and how many trials that is worth.
+_PRIOR, _WORTH = 0.6, 6
+# The part of new trials that begins higher: _LEAST where a rung correlates by at least _GOOD, and from there
+# to _MOST at _BAD. At .3, choosing the best of four on a rung of a third of the cost gains about its cost.
+_LEAST, _MOST, _GOOD, _BAD = 0.1, 0.95, 0.5, 0.15
+_ENOUGH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ASHA:
+    """Promotes the best paused trial wherever a rung's quota allows it, highest rung first; else starts one.
+
+    No worker ever waits, and nothing has to be known of the budget: what is best after any time has been
+    trained furthest. The rungs lie between the lowest and the full fidelity, all axes moving together, in
+    equal steps of cost of at most about 2.8. Of every ``eta`` trials that end on a rung one is promoted, of
+    the upper half of the rungs more, so that every fiftieth or so of the trials reaches full fidelity where
+    that costs fifty times as much.
+
+    **Hedge.** One in ten new trials begins above the lowest rung. How a rung ranks for those above it is
+    measured as the search goes on, and the worse it does the more trials skip it, up to 95 in 100 where the
+    correlation is below .15; the figures of their starts say so.
+
+    **Ends.** When ``n_trials`` are started every rung promotes at least one, so that the best is evaluated in
+    full. Of a budget so much is kept that the furthest of the best can be finished; what is left then goes
+    into finishing the next ones.
+
+    Args:
+        eta: the lower rungs keep one in ``eta`` trials. At least 2.
+        n_rungs: use only the highest rungs of the ladder, where the lowest ranks badly. None: all.
+        hedge: whether some trials skip rungs.
+    """
+
+    eta: int = 4
+    n_rungs: int | None = None
+    hedge: bool = True
+    _reader: Reader = field(default_factory=Reader, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.eta, bool) or not isinstance(self.eta, int) or self.eta < 2:
+            raise ValueError(f"eta={self.eta!r}: must be a whole number of at least 2. The default is 4.")
+        if self.n_rungs is not None and (
+            isinstance(self.n_rungs, bool) or not isinstance(self.n_rungs, int) or self.n_rungs < 1
+        ):
+            raise ValueError(f"n_rungs={self.n_rungs!r}: must be at least 1, or None for all rungs.")
+        if not isinstance(self.hedge, bool):
+            raise ValueError(f"hedge={self.hedge!r}: must be True or False.")
+
+    def rungs(self, axes: Axes) -> list[Fidelity]:
+        """The ladder, cheapest first; the last is full fidelity."""
+        steps = max(1, math.ceil(math.log(1 / axes.nominal_cost(axes.lowest), _STEP) - 1e-9))
+        # Rungs of whole epochs, or of listed values, can coincide.
+        ladder = list(dict.fromkeys(axes.at(k / steps) for k in range(steps + 1)))
+        return ladder if self.n_rungs is None else ladder[-self.n_rungs :]
+
+    def keeps(self, axes: Axes) -> tuple[float, ...]:
+        """How many trials of each rung but the highest there are for one that is promoted, lowest first."""
+        costs = [axes.nominal_cost(rung) for rung in self.rungs(axes)]
+        left, keeps = costs[-1] / costs[0], []
+        for k in range(len(costs) - 1):
+            above = len(costs) - 2 - k  # further promotions, each of which keeps one in 1.5 at least
+            keep = min(float(self.eta), max(1.5, left / 1.5**above))
+            keeps.append(keep)
+            left /= keep
+        return tuple(keeps)
+
+    def decide(self, view: StudyView, rng: np.random.Generator) -> Action:
+        """Promote where a quota allows it, from the highest rung down; else start a new trial."""
+        state = _State.of(view, self.rungs(view.axes), self.keeps(view.axes), self._reader)
+        lowest = state.rungs[0]
+        startable = view.starts_left > 0 and view.fits(lowest)
+        if startable and state.must_finish(lowest):
+            return state.finish() or wait_or_done(view)
+        promotion = state.promotion(at_least=0 if startable else 1)
+        if promotion is not None:
+            return promotion
+        if not startable:
+            return (state.finish() if view.starts_left > 0 else None) or wait_or_done(view)
+        entry, figures = self._entry(state, rng)
+        if not view.fits(state.rungs[entry]):
+            entry = 0
+        return Start(state.rungs[entry], figures={"rung": entry, "of": len(state.rungs), **figures})
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready description."""
+        return {"name": "ASHA", "eta": self.eta, "n_rungs": self.n_rungs, "hedge": self.hedge}
+
+    def _entry(self, state: _State, rng: np.random.Generator) -> tuple[int, Mapping[str, Any]]:
+        """The rung a new trial begins at, and why it is not the lowest."""
+        entry, skipped = 0, []
+        while self.hedge and entry < len(state.rungs) - 1:
+            r, n = state.correlation(entry)
+            share = float(np.clip(_LEAST + (_GOOD - r) / (_GOOD - _BAD) * (_MOST - _LEAST), _LEAST, _MOST))
+            # What begins higher is as likely to skip the next rung too, up to the middle of the ladder: only
+            # such trials tell, unselected, how the lowest rungs rank for those further up.
+            if entry and 2 * entry < len(state.rungs) - 1:
+                share = max(share, 0.5)
+            if rng.random() >= share:
+                break
+            skipped.append(
+                {"rung": entry, "correlation": round(r, 3), "n": round(n, 1), "share": round(share, 3)}
+            )
+            entry += 1
+        return entry, {"hedge": skipped} if skipped else {}
+
+
+@dataclass(frozen=True)
+class _State:
+    """Who has been seen where, as of one view."""
+
+    view: StudyView
+    rungs: Sequence[Fidelity]
+    keeps: Sequence[float]
+    trials: Sequence[TrialRecord]
+    """All but the infeasible ones."""
+    level: np.ndarray[Any, np.dtype[np.int64]]
+    """The rung each has been sent to last, shape (n,); −1 if it lies below the lowest."""
+    entry: np.ndarray[Any, np.dtype[np.int64]]
+    running: np.ndarray[Any, np.dtype[np.bool_]]
+    waiting: np.ndarray[Any, np.dtype[np.bool_]]
+    """Whether each could be promoted."""
+    losses: np.ndarray[Any, np.dtype[np.float64]]
+    """What each lost at each rung, shape (n, K); NaN where it was not seen there."""
+
+    @staticmethod
+    def of(view: StudyView, rungs: Sequence[Fidelity], keeps: Sequence[float], reader: Reader) -> _State:
+        trials = [t for t in view.trials if t.state is not TrialState.INFEASIBLE]
+        costs = [view.axes.nominal_cost(rung) for rung in rungs]
+        metric = trained_metric(view)
+
+        def row(trial: TrialRecord) -> list[float]:
+            # Of another ladder's rung, another scheduler's or of an added trial, what it costs tells.
+            cost = view.axes.nominal_cost(trial.fidelity) * (1 + 1e-9)
+            return [
+                sum(c <= cost for c in costs) - 1,
+                trial.figures.get("rung", 0),
+                trial.state is TrialState.RUNNING,
+                trial.state is TrialState.PAUSED and bool(trial.curves),
+                *(loss_at(trial, rung, view, metric) for rung in rungs),
+            ]
+
+        read = reader.read(trials, (tuple(rungs), view.metric_names, view.directions), row)
+        read = read.reshape(len(trials), 4 + len(rungs))
+        level, entry = read[:, :2].astype(np.int64).T
+        running, waiting = read[:, 2:4].astype(np.bool_).T
+        return _State(view, rungs, keeps, trials, level, entry, running, waiting, read[:, 4:])
+
+    def promotion(self, at_least: int) -> Resume | None:
+        """The best of the highest rung whose quota is not used up; every quota is ``at_least`` so much."""
+        for k in range(len(self.rungs) - 2, -1, -1):
+            waiting = self._waiting(k)
+            if not waiting:
+                continue
+            member = self.entry <= k
+            seen = int((member & ((self.level > k) | ((self.level == k) & ~self.running))).sum())
+            promoted = int((member & (self.level > k)).sum())
+            quota = max(at_least, math.floor(seen / self.keeps[k] + 1e-9))
+            if promoted < quota:
+                best = self._best(waiting, k)
+                if self.view.fits(self.rungs[k + 1], best):
+                    figures = {"rung": k + 1, "of": len(self.rungs), "waiting": len(waiting)}
+                    return Resume(best, self.rungs[k + 1], figures | {"quota": quota, "seen": seen})
+        return None
+
+    def must_finish(self, lowest: Fidelity) -> bool:
+        """Whether a further start would leave too little to finish the best of the furthest trials."""
+        full = self.rungs[-1]
+        if self.view.budget_left > 2 * self.view.forecast(full):
+            return False
+        for k in range(len(self.rungs) - 2, -1, -1):
+            if waiting := self._waiting(k):
+                reserve = self.view.forecast(full, self._best(waiting, k))
+                left = self.view.budget_left * (1 + 1e-9) + 1e-9
+                return reserve <= left < reserve + self.view.forecast(lowest)
+        return False
+
+    def finish(self) -> Resume | None:
+        """The furthest trial that can still be evaluated in full, the best of its rung."""
+        for k in range(len(self.rungs) - 2, -1, -1):
+            for trial in self.view.ranked(self._waiting(k), self.rungs[k]):
+                if self.view.fits(self.rungs[-1], trial):
+                    why = "what is left of the budget finishes the furthest of the best"
+                    return Resume(
+                        trial, self.rungs[k + 1], {"rung": k + 1, "of": len(self.rungs), "why": why}
+                    )
+        return None
+
+    def correlation(self, rung: int) -> tuple[float, float]:
+        """How a rung ranks for those above, in [−1, 1], and how many trials' worth of evidence there is.
+
+        It is the least of its correlations with each rung above, shrunk towards the usual. Most of what
+        reached a rung above was selected by this one, which :func:`fidelity.proxies.correlation` corrects;
+        the narrower the selection, the fewer trials it is worth.
+        """
+        low = self.losses[:, rung]
+        least, worth = _PRIOR, 0.0
+        for k in range(rung + 1, len(self.rungs)):
+            both = np.isfinite(low) & np.isfinite(self.losses[:, k])
+            if both.sum() < _ENOUGH:
+                break
+            r, n = correlation(low[both], self.losses[both, k], low[np.isfinite(low)])
+            shrunk = (n * r + _WORTH * _PRIOR) / (n + _WORTH)
+            if shrunk < least or not worth:
+                least, worth = shrunk, n
+        return least, worth
+
+    def _waiting(self, k: int) -> list[TrialRecord]:
+        """Those that can be promoted from a rung."""
+        return [self.trials[i] for i in np.flatnonzero(self.waiting & (self.level == k))]
+
+    def _best(self, waiting: Sequence[TrialRecord], k: int) -> TrialRecord:
+        chosen = []
+        if len(self.view.metric_names) > 1:
+            # Of several metrics, what was promoted before: the next ones are to be unlike it.
+            chosen = [
+                t
+                for t, level in zip(self.trials, self.level, strict=True)
+                if level > k and t.values_at(self.rungs[k])
+            ]
+        return self.view.ranked(waiting, self.rungs[k], chosen)[0]

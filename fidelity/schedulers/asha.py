@@ -35,6 +35,7 @@ _PRIOR, _WORTH = 0.6, 6
 # to _MOST at _BAD. At .3, choosing the best of four on a rung of a third of the cost gains about its cost.
 _LEAST, _MOST, _GOOD, _BAD = 0.1, 0.95, 0.5, 0.15
 _ENOUGH = 4
+_LEAST_KEEP = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,33 +84,21 @@ class ASHA:
         ladder = list(dict.fromkeys(axes.at(k / steps) for k in range(steps + 1)))
         return ladder if self.n_rungs is None else ladder[-self.n_rungs :]
 
-    def keeps(self, axes: Axes) -> tuple[float, ...]:
-        """How many trials of each rung but the highest there are for one that is promoted, lowest first."""
-        costs = [axes.nominal_cost(rung) for rung in self.rungs(axes)]
-        left, keeps = costs[-1] / costs[0], []
-        for k in range(len(costs) - 1):
-            above = len(costs) - 2 - k  # further promotions, each of which keeps one in 1.5 at least
-            keep = min(float(self.eta), max(1.5, left / 1.5**above))
-            keeps.append(keep)
-            left /= keep
-        return tuple(keeps)
-
     def decide(self, view: StudyView, rng: np.random.Generator) -> Action:
         """Promote where a quota allows it, from the highest rung down; else start a new trial."""
-        state = _State.of(view, self.rungs(view.axes), self.keeps(view.axes), self._reader)
-        lowest = state.rungs[0]
-        startable = view.starts_left > 0 and view.fits(lowest)
-        if startable and state.must_finish(lowest):
-            return state.finish() or wait_or_done(view)
-        promotion = state.promotion(at_least=0 if startable else 1)
-        if promotion is not None:
-            return promotion
-        if not startable:
-            return (state.finish() if view.starts_left > 0 else None) or wait_or_done(view)
-        entry, figures = self._entry(state, rng)
-        if not view.fits(state.rungs[entry]):
-            entry = 0
-        return Start(state.rungs[entry], figures={"rung": entry, "of": len(state.rungs), **figures})
+        rungs = self.rungs(view.axes)
+        state = _State.of(view, rungs, _keeps(view.axes, rungs, self.eta), self._reader)
+        startable = view.starts_left > 0 and view.fits(rungs[0])
+        action: Resume | Start | None = state.promotion(at_least=0 if startable else 1)
+        if action is None and startable:
+            entry, figures = self._entry(state, rng)
+            entry = entry if view.fits(rungs[entry]) else 0
+            action = Start(rungs[entry], figures={"rung": entry, "of": len(rungs), **figures})
+        if action is not None and not state.spends_reserve(action):
+            return action
+        if action is None and view.starts_left <= 0 and state.complete:
+            return wait_or_done(view)
+        return state.finish() or wait_or_done(view)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready description."""
@@ -132,6 +121,18 @@ class ASHA:
             )
             entry += 1
         return entry, {"hedge": skipped} if skipped else {}
+
+
+def _keeps(axes: Axes, rungs: Sequence[Fidelity], eta: int) -> tuple[float, ...]:
+    """How many trials of each rung but the highest there are for one that is promoted, lowest first."""
+    costs = [axes.nominal_cost(rung) for rung in rungs]
+    left, keeps = costs[-1] / costs[0], []
+    for above in reversed(range(len(costs) - 1)):
+        # Each of the promotions further up keeps one in _LEAST_KEEP at least.
+        keep = min(float(eta), max(_LEAST_KEEP, left / _LEAST_KEEP**above))
+        keeps.append(keep)
+        left /= keep
+    return tuple(keeps)
 
 
 @dataclass(frozen=True)
@@ -192,27 +193,41 @@ class _State:
                     return Resume(best, self.rungs[k + 1], figures | {"quota": quota, "seen": seen})
         return None
 
-    def must_finish(self, lowest: Fidelity) -> bool:
-        """Whether a further start would leave too little to finish the best of the furthest trials."""
-        full = self.rungs[-1]
-        if self.view.budget_left > 2 * self.view.forecast(full):
+    @property
+    def complete(self) -> bool:
+        """Whether a trial was evaluated in full."""
+        return any(t.state is TrialState.COMPLETE for t in self.trials)
+
+    def spends_reserve(self, action: Resume | Start) -> bool:
+        """Whether an action would leave too little to finish a trial that could still be finished."""
+        left, full, top = self.view.budget_left, self.rungs[-1], len(self.rungs) - 1
+        if left > 3 * self.view.forecast(full):
             return False
-        for k in range(len(self.rungs) - 2, -1, -1):
-            if waiting := self._waiting(k):
-                reserve = self.view.forecast(full, self._best(waiting, k))
-                left = self.view.budget_left * (1 + 1e-9) + 1e-9
-                return reserve <= left < reserve + self.view.forecast(lowest)
-        return False
+        on_the_way = self.level[(self.waiting | self.running) & (self.level < top)]
+        furthest = int(on_the_way.max(initial=-1))
+        if furthest < 0:
+            return False
+        reserve = self._to_full(furthest)
+        trial = action.trial if isinstance(action, Resume) else None
+        cost = self.view.forecast(action.fidelity, trial)
+        after = max(furthest, self.rungs.index(action.fidelity))
+        room = left * (1 + 1e-9) + 1e-9
+        return reserve <= room < cost + (self._to_full(after) if after < top else 0.0)
+
+    def _to_full(self, rung: int) -> float:
+        """What it costs to evaluate a trial in full that has been trained to a rung."""
+        low, full = self.rungs[rung], self.rungs[-1]
+        done = self.view.axes.carried_epoch(low.epochs, low, full)
+        return self.view.axes.nominal_cost(full, since=done) * self.view.cost_scale
 
     def finish(self) -> Resume | None:
-        """The furthest trial that can still be evaluated in full, the best of its rung."""
-        for k in range(len(self.rungs) - 2, -1, -1):
-            for trial in self.view.ranked(self._waiting(k), self.rungs[k]):
-                if self.view.fits(self.rungs[-1], trial):
+        """The furthest trial that can still be evaluated in full, the best of its rung, and at once."""
+        top = len(self.rungs) - 1
+        for k in range(top - 1, -2, -1):
+            for trial in self.view.ranked(self._waiting(k), self.rungs[max(k, 0)]):
+                if self.view.fits(self.rungs[top], trial):
                     why = "what is left of the budget finishes the furthest of the best"
-                    return Resume(
-                        trial, self.rungs[k + 1], {"rung": k + 1, "of": len(self.rungs), "why": why}
-                    )
+                    return Resume(trial, self.rungs[top], {"rung": top, "of": top + 1, "why": why})
         return None
 
     def correlation(self, rung: int) -> tuple[float, float]:

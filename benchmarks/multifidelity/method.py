@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from multifidelity.task import Task
     from multifidelity.trace import Trace
 
 
@@ -56,8 +55,11 @@ class Entry:
 
     settings: Mapping[str, Any]
     """JSON-ready, stored with every run; runs of other settings are made again."""
-    run: Callable[[Task, int, float], Trace]
-    """Searches a task by a seed for a budget in full evaluations; see :func:`multifidelity.play.play`."""
+    run: Callable[..., Trace]
+    """Searches a task by a seed for a budget in full evaluations; see :func:`multifidelity.play.play`.
+
+    Methods of bonas take ``workers`` too, as :class:`multifidelity.simulate.Simulation` does.
+    """
     packages: tuple[str, ...] = ()
     """Installed packages it runs; runs of other versions are made again."""
     behaviour: Callable[[], str] | None = None

@@ -32,9 +32,9 @@ def own(scheduler: Scheduler, sampler: Sampler, *, only: tuple[str, ...] = ()) -
     """A scheduler and a sampler of bonas, or of this benchmark."""
     settings = {"scheduler": scheduler.to_dict(), "sampler": sampler.to_dict()}
 
-    def run(task: Task, seed: int, budget: float) -> Trace:
+    def run(task: Task, seed: int, budget: float, **more: Any) -> Trace:
         # Made anew: samplers remember what they computed, which is nothing to the next search.
-        return simulate(task, scheduler, samplers.from_dict(settings["sampler"]), seed, budget)
+        return simulate(task, scheduler, samplers.from_dict(settings["sampler"]), seed, budget, **more)
 
     return Entry(settings, run, behaviour=partial(behaviour, scheduler, settings["sampler"]), only=only)
 

@@ -58,6 +58,7 @@ class Simulation:
         budget: in full evaluations of nominal cost, running segments reserved.
         axes: those that the search uses; the task's by default.
         workers: how many run at once.
+        n_trials: configurations started at most.
     """
 
     task: Task
@@ -67,6 +68,7 @@ class Simulation:
     budget: float
     axes: Axes | None = None
     workers: Workers = field(default_factory=Workers)
+    n_trials: float = math.inf
     records: list[TrialRecord] = field(default_factory=list)
     trace: Trace = field(default_factory=Trace)
 
@@ -97,7 +99,7 @@ class Simulation:
             axes=self._axes,
             directions=(self.task.direction,),
             metric_names=(METRIC,),
-            starts_left=0 if self._exhausted else math.inf,
+            starts_left=0 if self._exhausted else self.n_trials - len(self.records),
             budget_left=self.budget - self._spent - self._reserved,
         )
         return dataclasses.replace(view, outlook=self._outlooks.of(view))
@@ -180,6 +182,7 @@ class Simulation:
             takes *= math.exp(self.workers.spread * luck.standard_normal())
         self._decisions += 1
         self._reserved += reserved
+        self.trace.worked += takes
         heapq.heappush(self._running, (self._clock + takes, self._decisions, ended, cost, reserved))
 
     def _ended(

@@ -37,6 +37,8 @@ class Trace:
     """All segments of a search in the order in which they ended."""
 
     segments: list[Segment] = field(default_factory=list)
+    worked: float = 0.0
+    """How long workers trained in all, on the virtual clock."""
 
     @property
     def cost(self) -> float:

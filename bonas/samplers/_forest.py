@@ -12,6 +12,7 @@ import numpy as np
 
 from bonas.acquisition import log_expected_improvement
 from bonas.samplers._base import Allowed, at_least, draw_new, found_infeasible
+from bonas.samplers._branches import due, steps, within
 from bonas.surrogate import Encoder, Feasible, Surrogate
 from fidelity.records import TrialState
 
@@ -125,9 +126,13 @@ class ForestSampler:
         weights = rng.dirichlet(np.ones(len(view.metric_names)))
         encoder = self._encode(space)
         model = Surrogate(encoder, view, rng, weights=weights, n_trees=self.n_trees, n_process=self.n_process)
-        order = np.argsort(model.beliefs, kind="stable")
+        order = [int(i) for i in np.argsort(model.beliefs, kind="stable")]
+        branch = due(space, [trial.params for trial in view.trials], rng)
+        if branch is not None:  # as if there were no other: its own best is to be improved upon
+            order = [i for i in order if within(branch, model.trials[i].params)] or order
         incumbents = [dict(model.trials[i].params) for i in order[: self.n_incumbents]]
-        candidates = self._candidates(space, incumbents, rng)
+        near = [] if branch is None else _distinct(steps(space, branch, incumbents, rng))
+        candidates = near or self._candidates(space, incumbents, rng)
         if beliefs is not None:
             candidates += beliefs.leading(_LEADING)
         refused = [found_infeasible(view, trial) for trial in view.trials]
@@ -142,7 +147,7 @@ class ForestSampler:
 
         value = worth(candidates)
         starts: list[dict[str, Any]] = []
-        for _ in range(_ROUNDS if model.smooth else 0):
+        for _ in range(_ROUNDS if model.smooth and branch is None else 0):
             before, starts = starts, _first_allowed(candidates, value, allowed, _STARTS)
             known = {tuple(params.items()) for params in candidates}
             drawn = [mutant for params in starts for mutant in space.neighbours(params, rng, _STEPS)]

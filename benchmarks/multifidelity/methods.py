@@ -28,13 +28,16 @@ if TYPE_CHECKING:
     from multifidelity.trace import Trace
 
 
-def own(scheduler: Scheduler, sampler: Sampler, *, only: tuple[str, ...] = ()) -> Entry:
-    """A scheduler and a sampler of bonas, or of this benchmark."""
-    settings = {"scheduler": scheduler.to_dict(), "sampler": sampler.to_dict()}
+def own(scheduler: Scheduler, sampler: Sampler, *, only: tuple[str, ...] = (), pool: bool = False) -> Entry:
+    """A scheduler and a sampler of bonas, or of this benchmark; ``pool`` keeps it to the table's rows."""
+    settings: dict[str, Any] = {"scheduler": scheduler.to_dict(), "sampler": sampler.to_dict()}
+    if pool:
+        settings["pool"] = True
 
     def run(task: Task, seed: int, budget: float, **more: Any) -> Trace:
         # Made anew: samplers remember what they computed, which is nothing to the next search.
-        return simulate(task, scheduler, samplers.from_dict(settings["sampler"]), seed, budget, **more)
+        fresh = samplers.from_dict(settings["sampler"])
+        return simulate(task, scheduler, fresh, seed, budget, pool=pool, **more)
 
     return Entry(settings, run, behaviour=partial(behaviour, scheduler, settings["sampler"]), only=only)
 
@@ -80,6 +83,9 @@ def second_rung(scheduler: Scheduler) -> Scheduler | None:
 DEFAULT = "bonas"
 SECOND_RUNG = "bonas, second rung"
 SPOILT = ("misleading", "weak")
+POOL = ", pool"
+"""How the names of methods end that propose rows of the table alone."""
+POOLED = (*(f"taskset {k}" for k in range(6)), "nb301")
 BASELINE = "successive halving"
 """That the default must not lose to on any table."""
 RANDOM = "random"
@@ -108,6 +114,11 @@ def own_entries() -> dict[str, Entry]:
         **_if("median stopping", "MedianStopping", random()),
         **_if("freeze-thaw", "FreezeThaw", forest()),
     }
+    for name in (DEFAULT, RANDOM, BASELINE):
+        scheduler, sampler = (found[name].settings[part] for part in ("scheduler", "sampler"))
+        found[name + POOL] = own(
+            schedulers.from_dict(scheduler), samplers.from_dict(sampler), only=POOLED, pool=True
+        )
     settings = [entry.settings for entry in found.values()]
     # The default is also one of the others by another name: once is enough.
     return {name: e for k, (name, e) in enumerate(found.items()) if e.settings not in settings[:k]}

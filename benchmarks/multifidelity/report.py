@@ -63,9 +63,10 @@ def _name(method: str) -> str:
     return f"**{method}**" if method == methods.DEFAULT else method
 
 
-def _of(results: Results, names: Sequence[str]) -> list[str]:
-    """The methods with runs on all of these tasks."""
-    return [method for method, by_task in results.outcomes.items() if set(names) <= set(by_task)]
+def _of(results: Results, names: Sequence[str], pool: str = "") -> list[str]:
+    """The methods with runs on all of these tasks, kept to the rows or, without ``pool``, not."""
+    found = [method for method, by_task in results.outcomes.items() if set(names) <= set(by_task)]
+    return [method for method in found if method.endswith(methods.POOL) == bool(pool)]
 
 
 # Tables --------------------------------------------------------------------------------------------
@@ -90,13 +91,15 @@ def ranks(results: Results, rankings: Mapping[int, Ranking], by_group: Mapping[i
     return _table(["method", *head, "seeds"], body)
 
 
-def regrets(results: Results, names: Sequence[str], what: str, costs: Sequence[float]) -> list[str]:
+def regrets(
+    results: Results, names: Sequence[str], what: str, costs: Sequence[float], pool: str = ""
+) -> list[str]:
     """Mean ± standard error over seeds of every method's mean over tasks, and what random's takes it."""
-    shown = _of(results, names)
+    shown = _of(results, names, pool)
     body = []
-    target = None
-    if what != "seen" and methods.RANDOM in shown:
-        target = results.mean(methods.RANDOM, names, [run.BUDGETS[methods.RANDOM]], what).mean()
+    target, random = None, methods.RANDOM + pool
+    if what != "seen" and random in shown:
+        target = results.mean(random, names, [run.BUDGETS[random]], what).mean()
     for method in shown:
         found = results.mean(method, names, costs, what)
         cells = [_runs.mean(list(column), 3) for column in found.T]
@@ -237,6 +240,9 @@ def markdown(results: Results, rankings: Mapping[int, Ranking], by_group: Mappin
         if group == tasks.GROUPS["lcbench"]:
             lines += ["Best value seen, what it lacks in parts of the table's range of values:", ""]
             lines += regrets(results, names, "seen", AT)
+        if _of(results, names, methods.POOL):
+            lines += ["Methods of bonas that propose nothing but rows of the table:", ""]
+            lines += regrets(results, names, INCUMBENTS, (3, *AT), methods.POOL)
         peers = [m for m in _of(results, names) if m not in methods.own_entries()]
         if peers:
             at20 = {m: results.mean(m, names, [20], INCUMBENTS).mean() for m in peers}

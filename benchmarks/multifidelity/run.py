@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from multifidelity.trace import Change
 
 BUDGET = 50.0
-BUDGETS = {methods.RANDOM: 60.0}
+BUDGETS = {methods.RANDOM: 60.0, methods.RANDOM + methods.POOL: 60.0}
 """Full evaluations; what random search reaches after 60 is what the others are measured by."""
 SHARE = {name: 3 for name in tasks.TASKS if name.startswith("lcbench")}
 """Tasks of which there are many: so many times fewer seeds of each."""

@@ -26,6 +26,7 @@ from fidelity.records import (
     TrialState,
 )
 from fidelity.schedulers import Resume, Start, Stop
+from multifidelity.pool import Pool
 from multifidelity.trace import Segment, Trace
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Simulation:
         axes: those that the search uses; the task's by default.
         workers: how many run at once.
         n_trials: configurations started at most.
+        pool: whether only the rows of the table are proposed.
     """
 
     task: Task
@@ -69,6 +71,7 @@ class Simulation:
     axes: Axes | None = None
     workers: Workers = field(default_factory=Workers)
     n_trials: float = math.inf
+    pool: bool = False
     records: list[TrialRecord] = field(default_factory=list)
     trace: Trace = field(default_factory=Trace)
 
@@ -79,7 +82,8 @@ class Simulation:
         self._clock = self._spent = self._reserved = 0.0
         self._decisions = self._changes = 0
         self._exhausted = False
-        self._outlooks = Outlooks(self.task.space)
+        self._space = Pool(self.task) if self.pool else self.task.space
+        self._outlooks = Outlooks(self._space)
         self._running: list[tuple[float, int, TrialRecord, float, float]] = []
         self._ms = 0.0
 
@@ -141,7 +145,7 @@ class Simulation:
         own = getattr(self.sampler, "seed", None)
         began = time.process_time()
         params = self.sampler.sample(
-            self.task.space, view, rng if own is None else np.random.default_rng([own, self._decisions])
+            self._space, view, rng if own is None else np.random.default_rng([own, self._decisions])
         )
         self._ms += 1e3 * (time.process_time() - began)
         if params is None:
@@ -251,7 +255,17 @@ class Simulation:
 
     def _put(self, record: TrialRecord, *, new: bool = False) -> None:
         self._changes += 1
-        record = dataclasses.replace(record, watermark=self._changes)
+        # What was told in this change bears its number, as in a study's store.
+        curves = tuple(
+            Curve(
+                tuple(
+                    o if o.watermark else dataclasses.replace(o, watermark=self._changes)
+                    for o in curve.observations
+                )
+            )
+            for curve in record.curves
+        )
+        record = dataclasses.replace(record, watermark=self._changes, curves=curves)
         if new:
             self.records.append(record)
         else:

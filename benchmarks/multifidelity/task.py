@@ -107,6 +107,17 @@ class Task:
         distances[list(visited)] = np.inf
         return int(distances.argmin())
 
+    def nearest(self, params: Mapping[str, Any], n: int) -> list[int]:
+        """The n rows nearest to a configuration, from the nearest on; its own row is not among them."""
+        own = self._rows.find(params)
+        if (own, n) not in self._near:
+            order = np.argsort(self._rows.distances(params), kind="stable")[: n + 1].tolist()
+            found = [row for row in order if row != own][:n]
+            if own is None:
+                return found
+            self._near[own, n] = found
+        return self._near[own, n]
+
     def params(self, row: int) -> dict[str, Any]:
         """The configuration of a row."""
         return dict(self.rows[row])
@@ -191,6 +202,10 @@ class Task:
     @cached_property
     def _rows(self) -> Rows:
         return Rows(self.space, self.rows)
+
+    @cached_property
+    def _near(self) -> dict[tuple[int | None, int], list[int]]:
+        return {}
 
     @cached_property
     def _keys(self) -> dict[int, str]:

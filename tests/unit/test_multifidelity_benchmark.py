@@ -56,8 +56,13 @@ def _task(*, direction: str = "maximize", seconds: bool = False, diverging: int 
     if diverging:
         values[::diverging, 4:] = np.nan
     took = rng.uniform(1, 3, values.shape) if seconds else None
-    given = {"axes": Axes(epochs=(1, EPOCHS)), "runs": (of.Run(values, took),), "true": values[:, -1]}
-    return of.Task("made up", _space(), direction, rows, **(given | changes))
+    given = {
+        "rows": rows,
+        "axes": Axes(epochs=(1, EPOCHS)),
+        "runs": (of.Run(values, took),),
+        "true": values[:, -1],
+    }
+    return of.Task(name="made up", space=_space(), direction=direction, **(given | changes))
 
 
 # Tasks ---------------------------------------------------------------------------------------------
@@ -237,6 +242,40 @@ def test_a_simulation_decides_as_a_study_does(sampler: Any, scheduler: Any, tmp_
             for curve in trial.curves
         )
         assert record.cost == pytest.approx(trial.cost)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 100))
+def test_a_pool_proposes_its_rows_and_knows_the_nearest(seed: int) -> None:
+    of, rng = _module("pool"), np.random.default_rng(seed)
+    kept = rng.choice(81, 30, replace=False)
+    rows = [list(_space().enumerate())[i] for i in kept]
+    task = _task(rows=rows, runs=(_module("task").Run(np.zeros((30, EPOCHS))),), true=np.arange(30.0))
+    pool = of.Pool(task)
+    assert all(params in rows for params in pool.sample(20, rng))
+    assert list(pool.enumerate()) == rows
+    at = rows[3]
+    near = pool.neighbours(at, rng, 8)
+    assert len(near) == 8
+    assert at not in near
+    differ = [sum(row[k] != at[k] for k in at) for row in rows if row != at]
+    assert [sum(params[k] != at[k] for k in at) for params in near] == sorted(differ)[:8]
+
+
+def test_kept_to_the_pool_a_search_trains_what_it_proposed() -> None:
+    rows = list(_space().enumerate())[::3]
+    task = _task(rows=rows, runs=(_module("task").Run(np.zeros((27, EPOCHS))),), true=np.arange(27.0))
+    proposed = []
+
+    class Noted(samplers.RandomSampler):
+        def sample(self, *arguments: Any) -> Any:
+            proposed.append(super().sample(*arguments))
+            return proposed[-1]
+
+    of = _module("simulate").Simulation(task, FullFidelity(), Noted(), 0, 40.0, pool=True)
+    of.run()
+    assert [dict(record.params) for record in of.records] == proposed[:27]
+    assert len(of.records) == 27
 
 
 # Traces --------------------------------------------------------------------------------------------

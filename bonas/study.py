@@ -21,7 +21,7 @@ from bonas.definition import Definition
 from bonas.endings import conclude, counts
 from bonas.errors import StaleTrialError
 from bonas.frozen import FrozenTrial
-from bonas.ledger import Ledger
+from bonas.ledger import Ledger, stamped
 from bonas.limits import check_limits
 from bonas.segment import Segment
 from bonas.store import Store, StudyRow
@@ -364,7 +364,7 @@ class Study:
                 state=TrialState.PAUSED if record.state == TrialState.RUNNING else record.state,
                 fidelity=record.fidelity,
                 seed=self._asking.trial_seed(number),
-                curves=record.curves,
+                curves=tuple(stamped(transaction, curve.observations) for curve in record.curves),
                 reason=record.reason,
                 lost=record.lost,
                 retrained=record.retrained,

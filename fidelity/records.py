@@ -105,6 +105,8 @@ class Observation:
     """The fidelity of the segment it was made in (``fidelity.epochs`` is that segment's last epoch)."""
     seconds: float | None = field(default=None, compare=False)
     """What the epochs since the observation before took, None where unknown; no part of what is equal."""
+    watermark: int = field(default=0, compare=False)
+    """The study's change counter when it was told; no part of what is equal."""
 
     def __post_init__(self) -> None:
         if self.epoch < 1:

@@ -6,6 +6,7 @@ Knows the surrogate's predictions and the space's neighbourhoods, nothing of net
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from bonas.acquisition import log_expected_improvement
 from bonas.samplers._base import Allowed, at_least, draw_new, found_infeasible
 from bonas.samplers._branches import due, steps, within
+from bonas.samplers._refits import Refits, until
 from bonas.surrogate import Encoder, Feasible, Surrogate
 from fidelity.records import TrialState
 
@@ -34,6 +36,8 @@ _LEADING = 20
 _ROUNDS, _STARTS, _STEPS = 4, 4, 16
 # Candidates less likely to be feasible are proposed only where there are no others.
 _LIKELY = 0.5
+# Trees whose belief one of many asks of the same model goes by.
+_SOME = 8
 # The improvement expected beyond a limit outweighs any small chance to be within: such candidates come last.
 _LAST = -1e9
 
@@ -94,6 +98,8 @@ class ForestSampler:
         self.random_fraction = random_fraction
         self.seed = seed
         self._encoder: Encoder | None = None
+        self._refits = Refits()
+        self._known: _Known | None = None
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{k}={v}" for k, v in self.to_dict().items() if k != "name")
@@ -123,6 +129,17 @@ class ForestSampler:
                     return dict(params)
         if not valued or n_informative < self._initial(space) or rng.random() < self.random_fraction:
             return draw_new(space, allowed, rng)
+        fit = self._refits.newest(view)
+        proposed = self._proposed(space, view, rng, allowed) if fit is None else None
+        if fit is not None and (known := self._known_at(space, view, fit)) is not None:
+            proposed = known.first(allowed, rng)
+        return draw_new(space, allowed, rng) if proposed is None else proposed
+
+    def _proposed(
+        self, space: Space, view: StudyView, rng: np.random.Generator, allowed: Allowed
+    ) -> dict[str, Any] | None:
+        """The best allowed candidate of a model of everything; None if none of them is allowed."""
+        beliefs = self._encode(space).beliefs(view)
         weights = rng.dirichlet(np.ones(len(view.metric_names)))
         encoder = self._encode(space)
         model = Surrogate(encoder, view, rng, weights=weights, n_trees=self.n_trees, n_process=self.n_process)
@@ -156,9 +173,36 @@ class ForestSampler:
                 break
             candidates += near
             value = np.concatenate([value, worth(near)])
-        for params in _first_allowed(candidates, value, allowed, 1):
-            return params
-        return draw_new(space, allowed, rng)
+        return next(iter(_first_allowed(candidates, value, allowed, 1)), None)
+
+    def _known_at(self, space: Space, view: StudyView, watermark: int) -> _Known | None:
+        """The candidates of the newest fit; None if nothing was known then."""
+        first = view.trials[0]
+        of = (space, first.key, first.seed, view.metric_names, view.directions, watermark)
+        if self._known is None or self._known.of != of:
+            then = until(view, watermark)
+            rng = np.random.default_rng([first.seed, watermark])
+            self._known = None
+            if any(all(name in trial.values for name in view.metric_names) for trial in then.trials):
+                self._known = self._fitted(space, then, rng, of)
+        return self._known
+
+    def _fitted(self, space: Space, view: StudyView, rng: np.random.Generator, of: Any) -> _Known:
+        encoder = self._encode(space)
+        weights = rng.dirichlet(np.ones(len(view.metric_names)))
+        model = Surrogate(encoder, view, rng, weights=weights, n_trees=self.n_trees, n_process=0)
+        order = np.argsort(model.beliefs, kind="stable")[: self.n_incumbents]
+        incumbents = [model.trials[i].params for i in order]
+        candidates = self._candidates(space, [dict(params) for params in incumbents], rng)
+        if (beliefs := encoder.beliefs(view)) is not None:
+            candidates += beliefs.leading(_LEADING)
+        refused = [found_infeasible(view, trial) for trial in view.trials]
+        feasible = Feasible(encoder, view, refused, rng, n_trees=self.n_trees)
+        encoded = encoder(candidates)
+        log_chance = feasible.log_probability(encoded)
+        log_chance = np.where(log_chance < np.log(_LIKELY), log_chance + _LAST, log_chance)
+        best = model.each_encoded(encoder.remembered(incumbents))
+        return _Known(of, candidates, model.each_encoded(encoded), best, log_chance)
 
     def posterior(
         self, space: Space, view: StudyView, configurations: Sequence[Mapping[str, Any]]
@@ -205,6 +249,29 @@ class ForestSampler:
                 drawn += space.neighbours(drawn[i], rng, _FURTHER)
         drawn += space.sample(_PRIOR, rng)
         return _distinct(drawn)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What one fit made of its candidates."""
+
+    of: Any
+    """What it was fitted to."""
+    candidates: list[dict[str, Any]]
+    each: NDArray[np.float64]
+    """What each tree predicts of them, shape (trees, n)."""
+    best: NDArray[np.float64]
+    """The same of the incumbents."""
+    log_chance: NDArray[np.float64]
+    """Logarithm of the probability that they are feasible, shape (n,)."""
+
+    def first(self, allowed: Allowed, rng: np.random.Generator) -> dict[str, Any] | None:
+        """The best allowed candidate in the eyes of some of the trees, so that not all asks see the same."""
+        some = rng.choice(len(self.each), size=min(_SOME, len(self.each)), replace=False)
+        each = self.each[some]
+        best = float(self.best[some].mean(axis=0).min())
+        value = log_expected_improvement(each.mean(axis=0), each.std(axis=0), best) + self.log_chance
+        return next(iter(_first_allowed(self.candidates, value, allowed, 1)), None)
 
 
 def _distinct(configurations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -427,7 +427,9 @@ class Transaction:
         curves: dict[int, dict[int, list[Observation]]] = defaultdict(lambda: defaultdict(list))
         order = (_observations.c.number, _observations.c.curve, _observations.c.epoch)
         for o in self._rows(_observations, where, *order):
-            observation = Observation(o.epoch, _object(o.metrics), o.cost, _fidelity(o.fidelity), o.seconds)
+            observation = Observation(
+                o.epoch, _object(o.metrics), o.cost, _fidelity(o.fidelity), o.seconds, o.watermark
+            )
             curves[o.number][o.curve].append(observation)
         return curves
 

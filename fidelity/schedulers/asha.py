@@ -251,7 +251,7 @@ class _State:
 
     def _waiting(self, k: int) -> list[TrialRecord]:
         """Those that can be promoted from a rung."""
-        return [self.trials[i] for i in np.flatnonzero(self.waiting & (self.level == k))]
+        return [self.trials[int(i)] for i in np.flatnonzero(self.waiting & (self.level == k))]
 
     def _best(self, waiting: Sequence[TrialRecord], k: int) -> TrialRecord:
         chosen = []

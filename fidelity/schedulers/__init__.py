@@ -7,6 +7,7 @@ from typing import Any
 
 from fidelity.schedulers.asha import ASHA
 from fidelity.schedulers.base import Action, Done, Resume, Scheduler, Start, Stop, Wait
+from fidelity.schedulers.extrapolation_stopping import ExtrapolationStopping
 from fidelity.schedulers.full import FullFidelity
 from fidelity.schedulers.hyperband import Hyperband
 from fidelity.schedulers.median_stopping import MedianStopping
@@ -16,6 +17,7 @@ __all__ = [
     "ASHA",
     "Action",
     "Done",
+    "ExtrapolationStopping",
     "FullFidelity",
     "Hyperband",
     "MedianStopping",
@@ -31,6 +33,7 @@ __all__ = [
 # The only names that a stored study can bring to life.
 REGISTRY: Mapping[str, Any] = {
     "ASHA": ASHA,
+    "ExtrapolationStopping": ExtrapolationStopping,
     "FullFidelity": FullFidelity,
     "Hyperband": Hyperband,
     "MedianStopping": MedianStopping,

@@ -6,9 +6,6 @@ Golovin, Solnik, Moitra, Kochanski, Karro & Sculley, "Google Vizier: A Service f
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +14,8 @@ import numpy as np
 from fidelity.axes import Axes
 from fidelity.records import Fidelity, StudyView, TrialRecord, TrialState
 from fidelity.schedulers.base import Action, Resume, Start, Stop, wait_or_done
-from fidelity.schedulers.brackets import check_ladder, ladder_of
+from fidelity.schedulers.brackets import check_ladder
+from fidelity.schedulers.checks import checks, cost_along
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,13 +54,7 @@ class MedianStopping:
 
     def rungs(self, axes: Axes) -> list[Fidelity]:
         """The checks and full fidelity, in order."""
-        full = axes.full
-        epochs = axes.to_dict()["axes"].get("epochs")
-        if epochs is None:
-            return [full]
-        alone = Axes(epochs=epochs["values"] if epochs["listed"] else tuple(epochs["values"]))
-        checks = [f.epochs for f in ladder_of(alone, self.eta)]
-        return [dataclasses.replace(full, epochs=e) for e in checks if e >= self.grace * full.epochs]
+        return checks(axes, self.eta, self.grace)
 
     def decide(self, view: StudyView, rng: np.random.Generator) -> Action:
         """Judge the paused trials, oldest first; start another one if it can be trained in full."""
@@ -72,7 +64,7 @@ class MedianStopping:
             if trial.state.finished or trial.fidelity not in rungs[:-1]:
                 continue
             k = rungs.index(trial.fidelity)
-            promised += _cost(view, rungs[k:])
+            promised += cost_along(view, rungs[k:])
             if trial.state is not TrialState.PAUSED:
                 continue
             judged = self._judge(view, trial, rungs[k])
@@ -86,7 +78,7 @@ class MedianStopping:
                 figures["why"] = judged.said(view)
             if view.fits(rungs[k + 1], trial):
                 return Resume(trial, rungs[k + 1], figures)
-        whole = view.forecast(rungs[0]) + _cost(view, rungs)
+        whole = view.forecast(rungs[0]) + cost_along(view, rungs)
         # Less than one full evaluation in all is spent on a short one rather than on nothing.
         enough = promised + whole <= view.budget_left * (1 + 1e-9) + 1e-9 or not view.trials
         if enough and view.starts_left > 0 and view.fits(rungs[0]):
@@ -169,12 +161,3 @@ def _losses(view: StudyView, trial: TrialRecord, at: Fidelity) -> Floats | None:
 def _named(view: StudyView, losses: Floats) -> dict[str, float]:
     """Losses as values of their metrics."""
     return {name: float(view.signed(losses[i], i)) for i, name in enumerate(view.metric_names)}
-
-
-def _cost(view: StudyView, rungs: Sequence[Fidelity]) -> float:
-    """What it costs to go on from the first of ``rungs`` to the last, stopping at each."""
-    axes = view.axes
-    steps = itertools.pairwise(rungs)
-    return view.cost_scale * sum(
-        axes.nominal_cost(high, since=axes.carried_epoch(low.epochs, low, high)) for low, high in steps
-    )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from typing import TYPE_CHECKING
 
+from multifidelity.meter import Meter
 from multifidelity.trace import Segment, Trace
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ def play(task: Task, method: Method, budget: float) -> Trace:
     trace, rows, reached, visited = Trace(), [], [], set[int]()
     full, cost, clock = task.axes.full, 0.0, 0.0
     told: tuple[int, int, list[float]] | None = None
+    meter = Meter()
     while cost < budget * (1 - 1e-9):
-        began = time.process_time()
-        if told is not None:
-            trial, epochs, values = told
-            method.tell(trial, task.params(rows[trial]), epochs, values)
-        proposal = method.ask()
-        ms = 1e3 * (time.process_time() - began)
+        with meter:
+            if told is not None:
+                trial, epochs, values = told
+                method.tell(trial, task.params(rows[trial]), epochs, values)
+            proposal = method.ask()
         if proposal is None or (proposal.trial is None and len(visited) == len(task)):
             break
         if not 1 <= proposal.epochs <= task.epochs:
@@ -53,6 +53,7 @@ def play(task: Task, method: Method, budget: float) -> Trace:
         reached[trial] = max(reached[trial], since + len(values))
         value = math.nan if diverged or not values else values[-1]
         level = proposal.epochs / task.epochs
-        trace.segments.append(Segment(clock, cost, rows[trial], since + len(values), level, value, ms))
+        trace.segments.append(Segment(clock, cost, rows[trial], since + len(values), level, value))
         told = trial, proposal.epochs, values
+    trace.ms = meter.ms
     return trace

@@ -58,7 +58,7 @@ def search(method: str, task_name: str, seed: int, budget: float) -> dict[str, A
         "cost": _figure(trace.cost),
         "trials": len({s.row for s in trace.segments}),
         "segments": len(trace.segments),
-        "ms": _figure(sum(s.ms for s in trace.segments)),
+        "ms": _figure(trace.ms),
         "settings": dict(entry.settings),
         "code": code(method),
         "with": {name: importlib.metadata.version(name) for name in CONDITIONS},

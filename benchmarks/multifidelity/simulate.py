@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import math
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from fidelity.records import (
     TrialState,
 )
 from fidelity.schedulers import Resume, Start, Stop
+from multifidelity.meter import Meter
 from multifidelity.pool import Pool
 from multifidelity.trace import Segment, Trace
 
@@ -85,7 +85,7 @@ class Simulation:
         self._space = Pool(self.task) if self.pool else self.task.space
         self._outlooks = Outlooks(self._space)
         self._running: list[tuple[float, int, TrialRecord, float, float]] = []
-        self._ms = 0.0
+        self._meter = Meter()
 
     def run(self) -> Trace:
         """Until nothing can run any more."""
@@ -93,6 +93,7 @@ class Simulation:
             while len(self._running) < self.workers.n and self._ask():
                 pass
             if not self._running:
+                self.trace.ms = self._meter.ms
                 return self.trace
             self._end()
 
@@ -112,9 +113,8 @@ class Simulation:
         """Begin one segment; False if none can begin now."""
         while True:
             view, rng = self.view(), np.random.default_rng([self.seed, self._decisions])
-            began = time.process_time()
-            action = self.scheduler.decide(view, rng)
-            self._ms += 1e3 * (time.process_time() - began)
+            with self._meter:
+                action = self.scheduler.decide(view, rng)
             match action:
                 case Start(fidelity):
                     if not (view.starts_left > 0 and view.fits(fidelity)):
@@ -142,12 +142,11 @@ class Simulation:
     def _start(self, action: Start, view: StudyView, rng: np.random.Generator) -> bool:
         if len(self._visited) == len(self.task):
             return False
-        own = getattr(self.sampler, "seed", None)
-        began = time.process_time()
-        params = self.sampler.sample(
-            self._space, view, rng if own is None else np.random.default_rng([own, self._decisions])
-        )
-        self._ms += 1e3 * (time.process_time() - began)
+        seed = getattr(self.sampler, "seed", None)
+        with self._meter:
+            params = self.sampler.sample(
+                self._space, view, rng if seed is None else np.random.default_rng([seed, self._decisions])
+            )
         if params is None:
             return False
         row = self.task.row(params, self._visited)
@@ -248,10 +247,8 @@ class Simulation:
                 epoch=0 if last is None else last.epoch,
                 level=self._axes.nominal_cost(record.fidelity),
                 value=math.nan if failed or last is None else last.values[METRIC],
-                ms=self._ms,
             )
         )
-        self._ms = 0.0
 
     def _put(self, record: TrialRecord, *, new: bool = False) -> None:
         self._changes += 1

@@ -28,8 +28,6 @@ class Segment:
     """Nominal cost of its whole fidelity: 1 is full fidelity."""
     value: float
     """After the last epoch; NaN if the training diverged."""
-    ms: float = 0.0
-    """That scheduler and sampler together took to decide it."""
 
 
 @dataclass(slots=True)
@@ -39,6 +37,8 @@ class Trace:
     segments: list[Segment] = field(default_factory=list)
     worked: float = 0.0
     """How long workers trained in all, on the virtual clock."""
+    ms: float = 0.0
+    """Of processor time that deciding took in all: scheduler and sampler together."""
 
     @property
     def cost(self) -> float:

@@ -10,9 +10,8 @@ import itertools
 from dataclasses import dataclass
 from functools import cache
 
+import _tables
 import numpy as np
-
-from benchmarks import _tables
 
 FRACTIONS = (0.1, 0.2, 0.5)
 LEAST_POINTS = 10
@@ -31,6 +30,12 @@ class Study:
     """(n,) where each of them ends."""
     truth: np.ndarray
     """(held,) the values there of the curves held out, which come last."""
+    finished: np.ndarray
+    """(n,) which of the curves are."""
+    fraction: float
+    """Of their horizons, at which those held out are cut."""
+    rising: bool
+    """Whether larger values are better."""
 
     @property
     def held(self) -> slice:
@@ -81,5 +86,7 @@ def studies(table: str, seed: int, fraction: float, finished: int, partly: int, 
             cut.append((epochs[:last], values[:last]))
         horizon = np.array([epochs[-1] for epochs, _ in chosen])
         truth = np.array([values[-1] for _, values in chosen[finished + partly :]])
-        made.append(Study(cut, horizon, truth))
+        made.append(
+            Study(cut, horizon, truth, np.arange(len(cut)) < finished, fraction, rising=table == "LCDB")
+        )
     return made

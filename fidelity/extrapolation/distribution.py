@@ -29,6 +29,10 @@ class Distribution:
     def __len__(self) -> int:
         return len(self.values)
 
+    def among(self, which: slice | NDArray[Any]) -> Distribution:
+        """Only some of the distributions."""
+        return Distribution(self.levels, self.values[which])
+
     @property
     def mean(self) -> NDArray[np.float64]:
         """(n,) expected values, tails included."""

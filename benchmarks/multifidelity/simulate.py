@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bonas.outlook import Outlooks
 from fidelity.records import (
     CheckpointRecord,
     Curve,
@@ -45,6 +44,19 @@ class Workers:
     n: int = 1
     spread: float = 0.0
     """Standard deviation of the logarithm of how much longer a segment takes than that: stragglers."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """A segment that runs; what it will come to is known already, and told when the clock says so."""
+
+    number: int
+    carried: int
+    """The epoch from which it goes on."""
+    values: list[float]
+    seconds: list[float] | None
+    cost: float
+    reserved: float
 
 
 @dataclass
@@ -83,8 +95,7 @@ class Simulation:
         self._decisions = self._changes = 0
         self._exhausted = False
         self._space = Pool(self.task) if self.pool else self.task.space
-        self._outlooks = Outlooks(self._space)
-        self._running: list[tuple[float, int, TrialRecord, float, float]] = []
+        self._running: list[tuple[float, int, _Training]] = []
         self._meter = Meter()
 
     def run(self) -> Trace:
@@ -99,7 +110,7 @@ class Simulation:
 
     def view(self) -> StudyView:
         """What scheduler and sampler see now."""
-        view = StudyView(
+        return StudyView(
             trials=tuple(self.records),
             axes=self._axes,
             directions=(self.task.direction,),
@@ -107,10 +118,10 @@ class Simulation:
             starts_left=0 if self._exhausted else self.n_trials - len(self.records),
             budget_left=self.budget - self._spent - self._reserved,
         )
-        return dataclasses.replace(view, outlook=self._outlooks.of(view))
 
     def _ask(self) -> bool:
         """Begin one segment; False if none can begin now."""
+        self._changes += 1  # what one ask writes is one change
         while True:
             view, rng = self.view(), np.random.default_rng([self.seed, self._decisions])
             with self._meter:
@@ -149,15 +160,16 @@ class Simulation:
             )
         if params is None:
             return False
-        row = self.task.row(params, self._visited)
+        number, row = len(self.records), self.task.row(params, self._visited)
         self._rows.append(row)
         self._visited.add(row)
         record = TrialRecord(
-            number=len(self.records),
+            number=number,
             params=self.task.params(row),
             key=self.task.key(row),
             state=TrialState.RUNNING,
             fidelity=action.fidelity,
+            seed=int(np.random.SeedSequence([self.seed, number, 0x747269616C]).generate_state(1)[0]),
             parent=action.parent,
             figures=action.figures,
         )
@@ -165,7 +177,7 @@ class Simulation:
         return True
 
     def _begin(self, record: TrialRecord, to: Fidelity) -> None:
-        """Hand a trial out; how it will end is known already, and told when the clock says so."""
+        """Hand a trial out."""
         axes, saved = self._axes, record.checkpoint
         carried = 0 if saved is None else axes.carried_epoch(saved.epoch, saved.fidelity, to)
         before = record.curves[-1].observations[:carried] if carried else ()
@@ -177,8 +189,7 @@ class Simulation:
         running = dataclasses.replace(
             record, state=TrialState.RUNNING, fidelity=to, attempt=1, owner="worker", reason=None
         )
-        self._put(running, new=record.number == len(self.records))
-        ended = self._ended(running, carried, values, seconds, epoch_cost, diverged=diverged)
+        self._put(running)
         takes = cost if seconds is None else sum(seconds) / self.task.mean_seconds
         if self.workers.spread:
             luck = np.random.default_rng([self.seed, self._decisions, 0x636C6F636B])
@@ -186,35 +197,54 @@ class Simulation:
         self._decisions += 1
         self._reserved += reserved
         self.trace.worked += takes
-        heapq.heappush(self._running, (self._clock + takes, self._decisions, ended, cost, reserved))
+        training = _Training(record.number, carried, values, seconds, cost, reserved)
+        heapq.heappush(self._running, (self._clock + takes, self._decisions, training))
 
-    def _ended(
-        self,
-        record: TrialRecord,
-        carried: int,
-        values: list[float],
-        seconds: list[float] | None,
-        cost: float,
-        *,
-        diverged: bool,
-    ) -> TrialRecord:
-        """The record as the end of its segment will leave it."""
-        to, task = record.fidelity, self.task
+    def _end(self) -> None:
+        """The next segment to end ends."""
+        self._clock, _, training = heapq.heappop(self._running)
+        self._spent += training.cost
+        self._reserved -= training.reserved
+        self._changes += 1
+        record = self._told(training)
+        self._put(record)
+        failed, last = record.state == TrialState.FAIL, record.last
+        self.trace.segments.append(
+            Segment(
+                time=self._clock,
+                cost=self._spent,
+                row=self._rows[record.number],
+                epoch=0 if last is None else last.epoch,
+                level=self._axes.nominal_cost(record.fidelity),
+                value=math.nan if failed or last is None else last.values[METRIC],
+            )
+        )
+
+    def _told(self, training: _Training) -> TrialRecord:
+        """The record with what its segment came to."""
+        record, carried, seconds = self.records[training.number], training.carried, training.seconds
+        to, row = record.fidelity, self._rows[training.number]
+        cost = self._axes.epoch_cost(to)
         extra = {}
-        if task.parameters is not None:
-            extra = {"parameters": float(task.parameters[self._rows[record.number]])}
+        if self.task.parameters is not None:
+            extra = {"parameters": float(self.task.parameters[row])}
         new = tuple(
             Observation(
-                carried + k, {METRIC: value, **extra}, cost, to, None if seconds is None else seconds[k - 1]
+                epoch=carried + k,
+                values={METRIC: value, **extra},
+                cost=cost,
+                fidelity=to,
+                seconds=None if seconds is None else seconds[k - 1],
+                watermark=self._changes,
             )
-            for k, value in enumerate(values, start=1)
+            for k, value in enumerate(training.values, start=1)
         )
         curves = record.curves
         if new and carried:
             curves = (*curves[:-1], Curve((*curves[-1].observations, *new)))
         elif new:
             curves = (*curves, Curve(new))
-        if diverged:
+        if carried + len(new) < to.epochs:
             return dataclasses.replace(
                 record,
                 state=TrialState.FAIL,
@@ -231,39 +261,10 @@ class Simulation:
             owner=None,
         )
 
-    def _end(self) -> None:
-        """The next segment to end ends."""
-        self._clock, _, record, cost, reserved = heapq.heappop(self._running)
-        self._spent += cost
-        self._reserved -= reserved
-        self._put(record)
-        failed = record.state == TrialState.FAIL
-        last = record.last
-        self.trace.segments.append(
-            Segment(
-                time=self._clock,
-                cost=self._spent,
-                row=self._rows[record.number],
-                epoch=0 if last is None else last.epoch,
-                level=self._axes.nominal_cost(record.fidelity),
-                value=math.nan if failed or last is None else last.values[METRIC],
-            )
-        )
-
-    def _put(self, record: TrialRecord, *, new: bool = False) -> None:
-        self._changes += 1
-        # What was told in this change bears its number, as in a study's store.
-        curves = tuple(
-            Curve(
-                tuple(
-                    o if o.watermark else dataclasses.replace(o, watermark=self._changes)
-                    for o in curve.observations
-                )
-            )
-            for curve in record.curves
-        )
-        record = dataclasses.replace(record, watermark=self._changes, curves=curves)
-        if new:
+    def _put(self, record: TrialRecord) -> None:
+        """Write a record in the latest change."""
+        record = dataclasses.replace(record, watermark=self._changes)
+        if record.number == len(self.records):
             self.records.append(record)
         else:
             self.records[record.number] = record

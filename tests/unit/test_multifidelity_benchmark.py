@@ -206,12 +206,24 @@ def test_workers_share_the_work_and_a_scheduler_that_waits_is_slower() -> None:
     assert took(SuccessiveHalving(), 10) > many
 
 
+class _First:
+    """A sampler that begins with the space's default, as a study does."""
+
+    seed = None
+
+    def __init__(self, sampler: Any) -> None:
+        self.sampler = sampler
+
+    def sample(self, space: Any, view: Any, rng: np.random.Generator) -> Any:
+        return self.sampler.sample(space, view, rng) if view.trials else space.default
+
+
 @pytest.mark.parametrize("sampler", [samplers.RandomSampler(), samplers.ForestSampler(n_initial=5)])
 @pytest.mark.parametrize("scheduler", [SuccessiveHalving(), Hyperband()])
 def test_a_simulation_decides_as_a_study_does(sampler: Any, scheduler: Any, tmp_path: Path) -> None:
     task = _task(diverging=7)
     simulate = _module("simulate")
-    of = simulate.Simulation(task, scheduler, samplers.from_dict(sampler.to_dict()), 3, 3.0)
+    of = simulate.Simulation(task, scheduler, _First(samplers.from_dict(sampler.to_dict())), 3, 3.0)
     of.run()
 
     def objective(trial: Any) -> None:
@@ -230,7 +242,6 @@ def test_a_simulation_decides_as_a_study_does(sampler: Any, scheduler: Any, tmp_
         seed=3,
         artifacts=tmp_path,
     )
-    study.enqueue_trial(dict(of.records[0].params))  # a study's own first trial is the space's default
     study.optimize(objective, budget=3.0)
     for record, trial in zip(of.records, study.trials, strict=True):
         assert (record.params, record.state, record.fidelity) == (trial.params, trial.state, trial.fidelity)

@@ -36,6 +36,8 @@ _LEADING = 20
 _ROUNDS, _STARTS, _STEPS = 4, 4, 16
 # Candidates less likely to be feasible are proposed only where there are no others.
 _LIKELY = 0.5
+# Further prior draws where one model serves many asks.
+_PRIOR_FOR_MANY = 256
 # Trees whose belief one of many asks of the same model goes by.
 _SOME = 8
 # The improvement expected beyond a limit outweighs any small chance to be within: such candidates come last.
@@ -194,6 +196,7 @@ class ForestSampler:
         order = np.argsort(model.beliefs, kind="stable")[: self.n_incumbents]
         incumbents = [model.trials[i].params for i in order]
         candidates = self._candidates(space, [dict(params) for params in incumbents], rng)
+        candidates = _distinct([*candidates, *space.sample(_PRIOR_FOR_MANY, rng)])
         if (beliefs := encoder.beliefs(view)) is not None:
             candidates += beliefs.leading(_LEADING)
         refused = [found_infeasible(view, trial) for trial in view.trials]

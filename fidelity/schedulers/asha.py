@@ -29,11 +29,13 @@ from fidelity.schedulers.base import Action, Resume, Start, wait_or_done
 
 # Cost from rung to rung grows by at most about so much.
 _STEP = 2.8
+# The part of new trials that begins in the middle of the ladder, whatever is known.
+_PROBES = 0.04
 # The correlation of rungs that nothing is known of, and how many trials that is worth.
 _PRIOR, _WORTH = 0.6, 6
-# The part of new trials that begins higher: _LEAST where a rung correlates by at least _GOOD, and from there
-# to _MOST at _BAD. At .3, choosing the best of four on a rung of a third of the cost gains about its cost.
-_LEAST, _MOST, _GOOD, _BAD = 0.1, 0.95, 0.5, 0.15
+# A rung is skipped by no further trial where it correlates by at least _GOOD, by all at _BAD. At .3, choosing
+# the best of four on a rung of a third of the cost gains about its cost.
+_GOOD, _BAD = 0.35, 0.2
 _ENOUGH = 4
 _LEAST_KEEP = 1.5
 
@@ -44,13 +46,14 @@ class ASHA:
 
     No worker ever waits, and nothing has to be known of the budget: what is best after any time has been
     trained furthest. The rungs lie between the lowest and the full fidelity, all axes moving together, in
-    equal steps of cost of at most about 2.8. Of every ``eta`` trials that end on a rung one is promoted, of
-    the upper half of the rungs more, so that every fiftieth or so of the trials reaches full fidelity where
-    that costs fifty times as much.
+    equal steps of cost of at most about 2.8. On the lower rungs one in ``eta`` trials is promoted; on the
+    upper ones, where the good have to be told from the best, more are, so that every fiftieth or so
+    reaches full fidelity where that costs fifty times as much.
 
-    **Hedge.** One in ten new trials begins above the lowest rung. How a rung ranks for those above it is
-    measured as the search goes on, and the worse it does the more trials skip it, up to 95 in 100 where the
-    correlation is below .15; the figures of their starts say so.
+    **Hedge.** One in 25 new trials begins in the middle of the ladder. These tell, free of any selection, how
+    the rungs below rank; where one is found to correlate by less than about .3, new trials skip it, and the
+    figures of their starts say so. Evidence comes slowly: a rung that misleads costs ten full evaluations
+    before it is known for it.
 
     **Ends.** When ``n_trials`` are started every rung promotes at least one, so that the best is evaluated in
     full. Of a budget so much is kept that the furthest of the best can be finished; what is left then goes
@@ -105,20 +108,22 @@ class ASHA:
         return {"name": "ASHA", "eta": self.eta, "n_rungs": self.n_rungs, "hedge": self.hedge}
 
     def _entry(self, state: _State, rng: np.random.Generator) -> tuple[int, Mapping[str, Any]]:
-        """The rung a new trial begins at, and why it is not the lowest."""
+        """The rung a new trial begins at, and why that is not the lowest."""
+        if not self.hedge or len(state.rungs) == 1:
+            return 0, {}
+        if rng.random() < _PROBES:
+            return state.middle, {
+                "probe": True,
+                "why": "one in 25 tells, unselected, how the rungs below rank",
+            }
         entry, skipped = 0, []
-        while self.hedge and entry < len(state.rungs) - 1:
+        while entry < state.middle:
             r, n = state.correlation(entry)
-            share = float(np.clip(_LEAST + (_GOOD - r) / (_GOOD - _BAD) * (_MOST - _LEAST), _LEAST, _MOST))
-            # What begins higher is as likely to skip the next rung too, up to the middle of the ladder: only
-            # such trials tell, unselected, how the lowest rungs rank for those further up.
-            if entry and 2 * entry < len(state.rungs) - 1:
-                share = max(share, 0.5)
+            share = float(np.clip((_GOOD - r) / (_GOOD - _BAD), 0, 1))
             if rng.random() >= share:
                 break
-            skipped.append(
-                {"rung": entry, "correlation": round(r, 3), "n": round(n, 1), "share": round(share, 3)}
-            )
+            told = {"correlation": round(r, 3), "n": round(n, 1), "share": round(share, 3)}
+            skipped.append({"rung": entry, **told})
             entry += 1
         return entry, {"hedge": skipped} if skipped else {}
 
@@ -147,6 +152,8 @@ class _State:
     level: np.ndarray[Any, np.dtype[np.int64]]
     """The rung each has been sent to last, shape (n,); −1 if it lies below the lowest."""
     entry: np.ndarray[Any, np.dtype[np.int64]]
+    probe: np.ndarray[Any, np.dtype[np.bool_]]
+    """Whether each began above the lowest rung only to tell how those below rank."""
     running: np.ndarray[Any, np.dtype[np.bool_]]
     waiting: np.ndarray[Any, np.dtype[np.bool_]]
     """Whether each could be promoted."""
@@ -165,16 +172,17 @@ class _State:
             return [
                 sum(c <= cost for c in costs) - 1,
                 trial.figures.get("rung", 0),
+                bool(trial.figures.get("probe", False)),
                 trial.state is TrialState.RUNNING,
                 trial.state is TrialState.PAUSED and bool(trial.curves),
                 *(loss_at(trial, rung, view, metric) for rung in rungs),
             ]
 
         read = reader.read(trials, (tuple(rungs), view.metric_names, view.directions), row)
-        read = read.reshape(len(trials), 4 + len(rungs))
+        read = read.reshape(len(trials), 5 + len(rungs))
         level, entry = read[:, :2].astype(np.int64).T
-        running, waiting = read[:, 2:4].astype(np.bool_).T
-        return _State(view, rungs, keeps, trials, level, entry, running, waiting, read[:, 4:])
+        probe, running, waiting = read[:, 2:5].astype(np.bool_).T
+        return _State(view, rungs, keeps, trials, level, entry, probe, running, waiting, read[:, 5:])
 
     def promotion(self, at_least: int) -> Resume | None:
         """The best of the highest rung whose quota is not used up; every quota is ``at_least`` so much."""
@@ -183,14 +191,17 @@ class _State:
             if not waiting:
                 continue
             member = self.entry <= k
-            seen = int((member & ((self.level > k) | ((self.level == k) & ~self.running))).sum())
+            ended = member & ((self.level > k) | ((self.level == k) & ~self.running))
+            # A probe is one of as many as have been left behind for each that was selected up to here.
+            probes = ended & self.probe & (self.entry == k)
+            seen = float((ended & ~probes).sum()) + probes.sum() / math.prod(self.keeps[:k])
             promoted = int((member & (self.level > k)).sum())
             quota = max(at_least, math.floor(seen / self.keeps[k] + 1e-9))
             if promoted < quota:
                 best = self._best(waiting, k)
                 if self.view.fits(self.rungs[k + 1], best):
                     figures = {"rung": k + 1, "of": len(self.rungs), "waiting": len(waiting)}
-                    return Resume(best, self.rungs[k + 1], figures | {"quota": quota, "seen": seen})
+                    return Resume(best, self.rungs[k + 1], figures | {"quota": quota})
         return None
 
     @property
@@ -230,24 +241,24 @@ class _State:
                     return Resume(trial, self.rungs[top], {"rung": top, "of": top + 1, "why": why})
         return None
 
-    def correlation(self, rung: int) -> tuple[float, float]:
-        """How a rung ranks for those above, in [−1, 1], and how many trials' worth of evidence there is.
+    @property
+    def middle(self) -> int:
+        """The rung in the middle of the ladder, above the lowest."""
+        return max(1, (len(self.rungs) - 1) // 2)
 
-        It is the least of its correlations with each rung above, shrunk towards the usual. Most of what
-        reached a rung above was selected by this one, which :func:`fidelity.proxies.correlation` corrects;
-        the narrower the selection, the fewer trials it is worth.
+    def correlation(self, rung: int) -> tuple[float, float]:
+        """How a rung ranks for the middle one, in [−1, 1], and how many trials' worth of evidence there is.
+
+        It is shrunk towards the usual. Most of what reached the middle was selected by the rungs below,
+        which :func:`fidelity.proxies.correlation` corrects; the narrower the selection, the fewer trials it
+        is worth.
         """
-        low = self.losses[:, rung]
-        least, worth = _PRIOR, 0.0
-        for k in range(rung + 1, len(self.rungs)):
-            both = np.isfinite(low) & np.isfinite(self.losses[:, k])
-            if both.sum() < _ENOUGH:
-                break
-            r, n = correlation(low[both], self.losses[both, k], low[np.isfinite(low)])
-            shrunk = (n * r + _WORTH * _PRIOR) / (n + _WORTH)
-            if shrunk < least or not worth:
-                least, worth = shrunk, n
-        return least, worth
+        low, high = self.losses[:, rung], self.losses[:, self.middle]
+        both = np.isfinite(low) & np.isfinite(high)
+        if both.sum() < _ENOUGH:
+            return _PRIOR, 0.0
+        r, n = correlation(low[both], high[both], low[np.isfinite(low)])
+        return (n * r + _WORTH * _PRIOR) / (n + _WORTH), n
 
     def _waiting(self, k: int) -> list[TrialRecord]:
         """Those that can be promoted from a rung."""

@@ -14,8 +14,8 @@ import numpy as np
 from bonas.definition import Definition, needed
 from bonas.feasibility import Feasibility
 from bonas.ledger import Ledger
-from bonas.outlook import Outlooks
 from bonas.store.sql import Transaction, plain
+from fidelity.outlook import CurveOutlook
 from fidelity.records import Fidelity, StudyView, TrialRecord, TrialState
 from fidelity.schedulers import Done, Resume, Scheduler, Start, Stop, Wait
 
@@ -40,7 +40,6 @@ class Asking:
         self._definition = definition
         self._ledger = ledger
         self._feasibility = Feasibility(definition.space, definition.constraints, definition.axes)
-        self._outlooks = Outlooks(definition.space)
         self.starts_limit = math.inf
         self.budget = math.inf
         self.exhausted = False
@@ -62,7 +61,7 @@ class Asking:
         view = self._ledger.view(self.starts_limit, self.budget, self.exhausted)
         bounds = self._feasibility if self._feasibility else None
         view = dataclasses.replace(view, bounds=bounds, earlier=self._definition.earlier)
-        return dataclasses.replace(view, outlook=self._outlooks.of(view))
+        return dataclasses.replace(view, outlook=CurveOutlook(view))
 
     def next(self, transaction: Transaction) -> TrialRecord | None:
         """The record that the scheduler's next action leads to, decided and written; None for none now."""

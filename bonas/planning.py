@@ -10,8 +10,9 @@ import itertools
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,8 +34,11 @@ from fidelity.schedulers import Resume, Scheduler, Start, Stop
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from bonas.study import Study
+
+    Floats = NDArray[np.float64]
 
 MOST = 2000
 """Segments that are played; longer plans end there and say so."""
@@ -149,11 +153,11 @@ def plan(study: Study, budget: float | None, n_trials: int | None) -> Plan:
         )
     view = study.limited_view(n_trials, budget)
     scheduler = study.scheduler
-    # Of values that come at random, that only rise and that only fall: where these lead elsewhere, what is
-    # told is likely, not certain.
+    # Of qualities that every rung shows, that get worse and worse, and that no rung shows: where these lead
+    # elsewhere, what is told is likely, not certain.
     played, *others = (
-        list(itertools.islice(_play(scheduler, view, study.space.default, study.space.size, trend), MOST + 1))
-        for trend in (0, -1, 1)
+        list(itertools.islice(_play(scheduler, view, study.space.default, study.space.size, how), MOST + 1))
+        for how in _Qualities
     )
     counted = [Counter((step.new, step.fidelity) for step in steps) for steps in (played, *others)]
     exact = counted[0] == counted[1] == counted[2]
@@ -208,17 +212,24 @@ class _Step:
     cost: float
 
 
+class _Qualities(Enum):
+    """How the values of new trials are made up; smaller is better."""
+
+    RANDOM = "random, and the same on every rung"
+    WORSE = "each worse than all before"
+    NOISE = "random, and other ones on every rung"
+
+
 def _play(
-    scheduler: Scheduler, view: StudyView, params: dict[str, Any], size: float, trend: int
+    scheduler: Scheduler, view: StudyView, params: dict[str, Any], size: float, how: _Qualities
 ) -> Iterator[_Step]:
     """Every segment that the scheduler would run, one after the other.
 
-    New trials have made-up qualities, which every rung shows as they are: no rung is dropped for its ranks.
-    Their values rise or fall from each to the next where ``trend`` is 1 or -1; else they come at random.
-    Running trials count as ended where they were to end.
+    Trials that have a value keep it; new ones have made-up ones. Running trials count as ended where they
+    were to end.
     """
     rng = np.random.default_rng(0)
-    trials = [_ended(t, view) if t.state == TrialState.RUNNING else t for t in view.trials]
+    trials = [_ended(t, view, t.values) if t.state == TrialState.RUNNING else t for t in view.trials]
     waiting = [t for t in trials if t.unfinished and t.state == TrialState.PAUSED]
     left: dict[str, Any] = {
         "starts_left": min(view.starts_left, size - len(trials)),
@@ -230,8 +241,11 @@ def _play(
         since = 0
         if record.checkpoint is not None:
             since = view.axes.carried_epoch(record.checkpoint.epoch, record.checkpoint.fidelity, to)
-        value = float(trend * record.number) if trend else float(rng.normal())
-        ended = _ended(dataclasses.replace(record, fidelity=to, unfinished=False), view, value)
+        value = float(record.number) if how is _Qualities.WORSE else float(rng.normal())
+        known = record.values
+        if how is _Qualities.NOISE and record.number >= len(view.trials):
+            known = {}
+        ended = _ended(dataclasses.replace(record, fidelity=to, unfinished=False), view, known, value)
         if new:
             trials.append(ended)
             left["starts_left"] -= 1
@@ -242,6 +256,7 @@ def _play(
 
     while True:
         now = dataclasses.replace(view, trials=tuple(trials), **left)
+        now = dataclasses.replace(now, outlook=_MadeUp(now))
         if waiting:
             record = waiting.pop(0)
             if not now.fits(record.fidelity, record):
@@ -270,11 +285,11 @@ def _play(
                 break
 
 
-def _ended(record: TrialRecord, view: StudyView, value: float = 0.0) -> TrialRecord:
-    """The trial as it will be when its segment has ended: with the value it has, or a made-up one."""
-    values = dict(record.values)
-    if not values:
-        values = dict.fromkeys(view.metric_names, value)
+def _ended(
+    record: TrialRecord, view: StudyView, known: Mapping[str, float], value: float = 0.0
+) -> TrialRecord:
+    """The trial as it will be when its segment has ended: with the values known of it, or a made-up one."""
+    values = dict(known) or dict.fromkeys(view.metric_names, value)
     at = record.fidelity
     last = Observation(at.epochs, values, 0.0, at)
     full = at == view.axes.full
@@ -286,6 +301,25 @@ def _ended(record: TrialRecord, view: StudyView, value: float = 0.0) -> TrialRec
         owner=None,
         attempt=max(1, record.attempt),
     )
+
+
+class _MadeUp:
+    """What is believed of made-up values: that they stay as they are, less surely the less was trained."""
+
+    def __init__(self, view: StudyView) -> None:
+        self._view = view
+
+    def at_horizon(self, records: Sequence[TrialRecord]) -> tuple[Floats, Floats]:
+        """See :class:`fidelity.records.Outlook`."""
+        axes = self._view.axes
+        trained = [axes.nominal_cost(record.fidelity) for record in records]
+        mean = [self._view.loss(record) for record in records]
+        return np.array(mean), np.maximum(1.0 - np.array(trained), 1e-6)
+
+    def fresh(self) -> tuple[float, float]:
+        """The same of a new trial."""
+        mean, _ = self.at_horizon([t for t in self._view.trials if t.values])
+        return float(mean.mean()), 1.0 + float(mean.std())
 
 
 class _Seconds:

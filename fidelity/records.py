@@ -231,14 +231,13 @@ class Bounds(Protocol):
 
 
 class Outlook(Protocol):
-    """What is believed of trials at full fidelity: for schedulers that decide by beliefs.
+    """What is believed of trials at full fidelity, for schedulers that decide by beliefs.
 
-    Beliefs are losses on the normal scale of everything observed: smaller is better whatever the direction
-    and unit, 0 is the median observation, and of several metrics it is a scalarised one.
+    Beliefs are losses: smaller is better. With one metric they are in its unit.
     """
 
     def at_horizon(self, records: Sequence[TrialRecord]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and standard deviation of the loss of each trial at full fidelity, each of shape (n,)."""
+        """Mean and standard deviation of each trial's loss at full fidelity, (n,); each must have a value."""
 
     def fresh(self) -> tuple[float, float]:
         """The same of a configuration that is yet to be started."""
@@ -293,7 +292,7 @@ class StudyView:
     earlier: tuple[Earlier, ...] = ()
     """What is known from earlier studies."""
     outlook: Outlook | None = None
-    """What the study's surrogate believes, computed when it is asked; None where there is no surrogate."""
+    """What is believed of its trials' ends, worked out when asked for; None where nobody has provided it."""
 
     def loss(self, record: TrialRecord, metric: int = 0) -> float:
         """The latest value of one metric, turned so that smaller is better; NaN where there is none."""

@@ -162,8 +162,8 @@ def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
     how.add_argument(
         "--scheduler",
         metavar="NAME",
-        help="what is trained for how long: successive-halving, hyperband, median-stopping or full "
-        "(default: successive-halving)",
+        help="what is trained for how long: asha, successive-halving, hyperband, median-stopping, "
+        "extrapolation-stopping, freeze-thaw or full (default: successive-halving)",
     )
     how.add_argument(
         "--axis",

@@ -45,6 +45,8 @@ SCHEDULERS = {
     "asha": "ASHA",
     "hyperband": "Hyperband",
     "median-stopping": "MedianStopping",
+    "extrapolation-stopping": "ExtrapolationStopping",
+    "freeze-thaw": "FreezeThaw",
     "full": "FullFidelity",
 }
 CLASS_WEIGHTS = ("balanced",)

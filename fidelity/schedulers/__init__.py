@@ -8,6 +8,7 @@ from typing import Any
 from fidelity.schedulers.asha import ASHA
 from fidelity.schedulers.base import Action, Done, Resume, Scheduler, Start, Stop, Wait
 from fidelity.schedulers.extrapolation_stopping import ExtrapolationStopping
+from fidelity.schedulers.freeze_thaw import FreezeThaw
 from fidelity.schedulers.full import FullFidelity
 from fidelity.schedulers.hyperband import Hyperband
 from fidelity.schedulers.median_stopping import MedianStopping
@@ -18,6 +19,7 @@ __all__ = [
     "Action",
     "Done",
     "ExtrapolationStopping",
+    "FreezeThaw",
     "FullFidelity",
     "Hyperband",
     "MedianStopping",
@@ -34,6 +36,7 @@ __all__ = [
 REGISTRY: Mapping[str, Any] = {
     "ASHA": ASHA,
     "ExtrapolationStopping": ExtrapolationStopping,
+    "FreezeThaw": FreezeThaw,
     "FullFidelity": FullFidelity,
     "Hyperband": Hyperband,
     "MedianStopping": MedianStopping,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import bonas
 from bonas import TrialState, fidelity
-from fidelity.records import Curve, Observation, StudyView, TrialRecord
+from fidelity.records import CheckpointRecord, Curve, Observation, StudyView, TrialRecord
 from fidelity.schedulers import REGISTRY, Done, Resume, Scheduler, Start, Stop, Wait, from_dict
 
 AXES = [
@@ -477,3 +477,63 @@ class TestMedianStopping:
     def test_wrong_settings_are_refused(self, wrong: dict[str, Any]) -> None:
         with pytest.raises(ValueError, match="must be"):
             fidelity.MedianStopping(**wrong)
+
+
+class TestFreezeThaw:
+    axes = fidelity.Axes(epochs=(1, 8))
+
+    def frozen(self, number: int, *values: float) -> TrialRecord:
+        """A trial trained for as many epochs as it has values."""
+        at = self.axes.fidelity({"epochs": len(values)})
+        curve = Curve(tuple(Observation(e, {"value": v}, 1 / 8, at) for e, v in enumerate(values, start=1)))
+        state = TrialState.COMPLETE if len(values) == 8 else TrialState.PAUSED
+        saved = CheckpointRecord(len(values), at, "none", "", 0)
+        return TrialRecord(number, {}, str(number), state, at, curves=(curve,), checkpoint=saved)
+
+    def many(self) -> list[TrialRecord]:
+        """Twelve trials, most of them seen for an epoch or two; number 5 falls fastest."""
+        rng = np.random.default_rng(0)
+        trials = [self.frozen(0, *(1 + 0.5**e for e in range(8))), self.frozen(1, 2.0, 1.6, 1.4, 1.3)]
+        trials += [self.frozen(n, 2 + rng.uniform(0, 0.5), 1.7 + rng.uniform(0, 0.2)) for n in range(2, 12)]
+        trials[5] = self.frozen(5, 1.8, 0.9)
+        return trials
+
+    def decided(self, trials: list[TrialRecord], **limits: Any) -> Any:
+        view = StudyView(tuple(trials), self.axes, **limits)
+        return fidelity.FreezeThaw().decide(view, np.random.default_rng(0))
+
+    def test_the_most_promising_curve_is_thawed_for_one_rung(self) -> None:
+        action = self.decided(self.many(), starts_left=0, budget_left=10.0)
+        assert isinstance(action, Resume)
+        assert (action.trial.number, action.fidelity.epochs) == (5, 4)
+        assert action.figures["end"]["low"] < action.figures["end"]["mean"] < action.figures["end"]["high"]
+        assert action.figures["end"]["mean"] < 1
+
+    def test_where_the_paused_ones_are_hopeless_a_new_one_is_opened_but_not_too_many(self) -> None:
+        best = [self.frozen(n, *(0.1 + 0.01 * n + 0.5**e for e in range(8))) for n in range(4)]
+        hopeless = [self.frozen(n, 5.0 + n / 9, 4.9 + n / 9) for n in range(4, 9)]
+        assert isinstance(self.decided(best + hopeless), Start)
+        opened = [self.frozen(n, 2.0 + n / 99) for n in range(4, 99)]
+        assert isinstance(self.decided(best + opened), Resume)
+
+    def test_what_is_left_finishes_the_one_believed_best(self) -> None:
+        action = self.decided(self.many(), budget_left=6.5 / 8)
+        assert (action.trial.number, action.fidelity) == (5, self.axes.full)
+        assert "just finishes it" in action.figures["why"]
+        # Nobody else takes the budget while it runs.
+        running = [
+            dataclasses.replace(t, state=TrialState.RUNNING) if t.number == 5 else t for t in self.many()
+        ]
+        assert isinstance(self.decided(running, budget_left=6.5 / 8), Wait)
+
+    def test_limited_by_trials_alone_it_ends_when_the_best_is_evaluated_in_full(self) -> None:
+        s = Run(fidelity.FreezeThaw(), self.axes, 0, 2, n_trials=12).study
+        complete = [t for t in s.trials if t.state == TrialState.COMPLETE]
+        assert complete
+        assert min(t.params["x"] for t in complete) == min(t.params["x"] for t in s.trials)
+        assert len(complete) < 12
+
+    @pytest.mark.parametrize("wrong", [{"eta": 1}, {"opening": 0}, {"opening": 1.5}, {"opening": True}])
+    def test_wrong_settings_are_refused(self, wrong: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match="must"):
+            fidelity.FreezeThaw(**wrong)

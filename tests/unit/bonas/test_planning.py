@@ -49,7 +49,7 @@ def test_what_is_planned_is_what_runs(scheduler: str, limits: dict[str, Any]) ->
     else:  # what is stopped hangs on the values
         assert "about" in plan.statement
         assert plan.cost == pytest.approx(s.spent, rel=0.3)
-        assert plan.started == pytest.approx(len(s.trials), rel=0.5)
+        assert 1 / 3 < plan.started / len(s.trials) < 3
 
 
 def test_most_schedules_are_told_exactly() -> None:

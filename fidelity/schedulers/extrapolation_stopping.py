@@ -46,15 +46,15 @@ class ExtrapolationStopping:
         n_startup: nothing is stopped before so many full evaluations are known. At least 1.
     """
 
-    bound: float = 0.03
+    bound: float = 0.02
     eta: int = 2
-    grace: float = 0.1
+    grace: float = 0.05
     n_startup: int = 3
 
     def __post_init__(self) -> None:
         check_ladder(self.eta, None)
         if not (isinstance(self.bound, (int, float)) and 0 < self.bound < 1):
-            raise ValueError(f"bound={self.bound!r}: must be a probability within (0, 1). Use 0.03.")
+            raise ValueError(f"bound={self.bound!r}: must be a probability within (0, 1). Use 0.02.")
         if not (isinstance(self.grace, (int, float)) and 0 <= self.grace < 1):
             raise ValueError(f"grace={self.grace!r}: must be a part of the epochs, from 0 to below 1.")
         if isinstance(self.n_startup, bool) or not isinstance(self.n_startup, int) or self.n_startup < 1:

@@ -174,19 +174,43 @@ def sample(
     rng: np.random.Generator,
     steps: int = STEPS,
     burn_in: int = BURN_IN,
+) -> np.ndarray:
+    """(S, DIMENSIONS) states of the posterior, every 25th step after the burn-in."""
+    walkers = begin(t, y, horizon, rng)
+    return stretched(walkers, lambda states: log_posterior(states, t, y, horizon), steps, burn_in, rng)
+
+
+def stretched(
+    walkers: np.ndarray,
+    log_density: Callable[[np.ndarray], np.ndarray],
+    steps: int,
+    burn_in: int,
+    rng: np.random.Generator,
     thin: int = 25,
 ) -> np.ndarray:
-    """(S, DIMENSIONS) states of the posterior, every ``thin``-th step after the burn-in."""
-    walkers = begin(t, y, horizon, rng)
-    log_p = log_posterior(walkers, t, y, horizon)
+    """(S, d) draws by the stretch move: each half of the walkers moves along lines to the other's.
+
+    Goodman & Weare, "Ensemble samplers with affine invariance" (2010), equations 7 to 10, in two halves as in
+    Foreman-Mackey et al., "emcee: The MCMC Hammer" (2013), algorithm 3.
+
+    Args:
+        walkers: (W, d) where they begin; W even, all of finite density.
+        log_density: (n, d) states to (n,), up to a constant.
+        steps: after the burn-in.
+        burn_in: steps that are not kept.
+        rng: draws the moves.
+        thin: every so many steps are kept.
+    """
+    walkers = walkers.copy()
+    log_p = log_density(walkers)
     half, kept = len(walkers) // 2, []
     for step in range(burn_in + steps):
         for moved, others in ((slice(0, half), slice(half, None)), (slice(half, None), slice(0, half))):
             z = ((_STRETCH - 1) * rng.random(half) + 1) ** 2 / _STRETCH
             partner = walkers[others][rng.integers(half, size=half)]
             proposed = partner + z[:, None] * (walkers[moved] - partner)
-            new = log_posterior(proposed, t, y, horizon)
-            accept = np.log(rng.random(half)) < (DIMENSIONS - 1) * np.log(z) + new - log_p[moved]
+            new = log_density(proposed)
+            accept = np.log(rng.random(half)) < (walkers.shape[1] - 1) * np.log(z) + new - log_p[moved]
             walkers[moved] = np.where(accept[:, None], proposed, walkers[moved])
             log_p[moved] = np.where(accept, new, log_p[moved])
         if step >= burn_in and (step - burn_in) % thin == 0:

@@ -36,6 +36,12 @@ SETTINGS = {"30 finished, 170 partly": (30, 170), "10 finished": (10, 0)}
 TABLES = ("TaskSet", "LCDB")
 FEW = {"TaskSet": 2, "LCDB": 12}
 """Curves of each study that MCMC is asked about."""
+WHAT = f"""{HELD} curves held out of each study are all cut at the same part of their horizon; methods see
+those, the finished curves and, in the first setting, curves cut anywhere. TaskSet: 6 tasks a seed, losses
+in units of the loss before training and clipped there, curves without NaN. LCDB: one study a seed from all
+curves of at least 10 points, accuracy over numbers of examples. Mean ± standard deviation over studies; the
+likelihood is the mean logarithm of the density that was forecast. Methods that give only numbers get
+Laplace noise of their error on the finished curves."""
 
 
 def cheap(table: str, fraction: float, setting: str, seed: int) -> dict[str, Any]:
@@ -178,13 +184,9 @@ def markdown(records: list[dict[str, Any]]) -> str:
     lines = [
         "# Where learning curves end",
         "",
-        f"`python benchmarks/extrapolation/run.py --seeds {seeds}`, then `--mcmc {len(sampled)}`. {HELD} curves "
-        "held out of each study are all cut at the same part of their horizon; methods see those, the finished "
-        "curves and, in the first setting, curves cut anywhere. TaskSet: 6 tasks a seed, losses in units of the "
-        "loss before training and clipped there, curves without NaN. LCDB: one study a seed from all curves of "
-        "at least 10 points, accuracy over numbers of examples. Mean ± standard deviation over studies; the "
-        "likelihood is the mean logarithm of the density that was forecast. Methods that give only numbers get "
-        "Laplace noise of their error on the finished curves.",
+        f"`python benchmarks/extrapolation/run.py --seeds {seeds}`, then `--mcmc {len(sampled)}`.",
+        "",
+        WHAT,
         "",
     ]
     for setting in SETTINGS:

@@ -16,7 +16,9 @@ from scipy.special import ndtr
 from bonas.asking import DEFAULT, PROPOSED_BY, QUEUE
 from bonas.errors import MissingFunctionError
 from bonas.leaderboard import describe_fidelity
+from fidelity.outlook import ends
 from fidelity.records import Fidelity, StudyView, TrialRecord, TrialState
+from fidelity.rungs import trained_metric
 
 if TYPE_CHECKING:
     from bonas.study import Study
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 _90 = 1.645  # standard deviations to either side that hold 90 % of a normal distribution
 # Figures that have words of their own; others are listed by name.
 _TOLD = {"why", "reason", "rung", "of", "rank", "among", "waiting", "quota", "end", PROPOSED_BY}
-_TOLD |= {"bracket", "size", "lowest", "dropped", "shares"}
-# Of fewer trials than samplers draw at random at first, a model has nothing to say.
+_TOLD |= {"bracket", "size", "lowest", "dropped", "shares", "hedge"}
+# Of fewer trials a model has nothing to say: as many are drawn at random at first.
 _LEAST = 5
 
 
@@ -92,13 +94,17 @@ class _Words:
         figures: Mapping[str, Any] = decision["figures"]
         match decision["action"]:
             case "start":
-                told = [self._started(decision["fidelity"], figures), *map(self._dropped, _dropped(figures))]
+                told = [self._started(decision["fidelity"], figures)]
+                told += [self._dropped(rung) for rung in figures.get("dropped", ())]
+                told += [self._skipped(rung) for rung in figures.get("hedge", ())]
                 told.append(self._proposed(decision, record))
             case "resume":
                 told = [f"Resumed to {self._rung(decision['fidelity'], figures)}{self._because(figures)}."]
             case _:
                 reason = figures.get("reason", "the scheduler said so")
                 told = [f"Stopped for good at {self._rung(decision['fidelity'], {})}: {reason}."]
+                if "end" not in figures:
+                    told.append(self._by_curve(self.study.view_until(decision["watermark"]), record, "was"))
         return " ".join(filter(None, [*told, self._end(figures)]))
 
     def standing(self, record: TrialRecord) -> list[str]:
@@ -110,10 +116,13 @@ class _Words:
             case TrialState.PAUSED if record.unfinished:
                 return [f"It was interrupted on its way to {at}, which goes on before anything new begins."]
             case TrialState.PAUSED | TrialState.COMPLETE if record.values:
-                done = "Evaluated in full" if record.state == TrialState.COMPLETE else f"Paused at {at}"
-                return [f"{done}: {self._place(record)}."]
+                if record.state == TrialState.COMPLETE:
+                    return [f"Evaluated in full: {self._place(record)}."]
+                by_curve = self._by_curve(self.view, record, "is")
+                return [f"Paused at {at}: {self._place(record)}. {by_curve}".rstrip()]
             case TrialState.PRUNED:
-                return [f"It was stopped for good at {at}: {record.reason or 'its objective said so'}."]
+                said = f"It was stopped for good at {at}: {record.reason or 'its objective said so'}."
+                return [f"{said} {self._by_curve(self.view, record, 'is')}".rstrip()]
             case TrialState.FAIL:
                 return [f"It failed: {record.reason}."]
             case TrialState.INFEASIBLE:
@@ -148,6 +157,12 @@ class _Words:
         return (
             f"Rung {rung['rung'] + 1} is left out because {rung['why']}: Kendall's tau {rung['tau']:.2f} "
             f"against {rung['tau_of_parameters']:.2f}, {rung['n']} trials."
+        )
+
+    def _skipped(self, rung: Mapping[str, Any]) -> str:
+        return (
+            f"It skips rung {rung['rung'] + 1}, as {100 * rung['share']:.0f} % of new trials do, because its "
+            f"values correlate with later ones by {rung['correlation']:.2g} ({rung['n']:.3g} trials)."
         )
 
     def _proposed(self, decision: Mapping[str, Any], record: TrialRecord) -> str:
@@ -186,6 +201,21 @@ class _Words:
         return (
             f"It was believed to end at {self.view.metric_names[0]} {end['mean']:.4g} "
             f"(90 % interval: {end['low']:.4g} to {end['high']:.4g})."
+        )
+
+    def _by_curve(self, view: StudyView, record: TrialRecord, verb: str) -> str:
+        """Where a trial ends by its learning curve and those of all others, as of a view."""
+        metric = trained_metric(view)
+        name = view.metric_names[metric]
+        valued = [t for t in view.trials if name in t.values]
+        if len(valued) < _LEAST or record.number not in {t.number for t in valued}:
+            return ""
+        rows, found = ends(view, metric)
+        quantiles = found.quantiles([0.05, 0.5, 0.95])[rows[record.number]]
+        low, middle, high = sorted(view.signed(float(q), metric) for q in quantiles)
+        return (
+            f"By its learning curve it {verb} believed to end at {name} {middle:.4g} "
+            f"(90 % interval: {low:.4g} to {high:.4g})."
         )
 
     def _place(self, record: TrialRecord) -> str:
@@ -227,10 +257,6 @@ def _rungs(study: Study, view: StudyView) -> Sequence[Fidelity]:
     except MissingFunctionError:
         return ()
     return tuple(scheduler.rungs(view.axes)) if hasattr(scheduler, "rungs") else ()
-
-
-def _dropped(figures: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    return tuple(figures.get("dropped", ()))
 
 
 def _shown(value: Any) -> str:

@@ -11,6 +11,7 @@ With an action go the figures it was made from: JSON-ready, finite, named as the
     rank, among  its place, from 1, among so many it was compared with
     waiting      so many waited on the rung below, of which it was the best
     quota        so many of them may go on
+    hedge        rungs that a new trial skips: a list of {"rung", "share", "correlation", "n": ...}
     end          what was believed of its end: {"mean": ..., "low": ..., "high": ...}, values of the first
                  metric at the horizon, the ends of a 90 % interval
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -68,9 +69,13 @@ def test_the_way_of_the_winner_of_a_bracket() -> None:
         "1 may go on in all.",
         "  Evaluated in full: value 0.1, the only one evaluated there.",
     ]
-    assert s.explain(8).sentences[-1] == (
-        "Paused at 1 epoch (the lowest of 3 rungs): value 0.9, 9th of the 9 evaluated there, "
-        "of which 3 went on."
+    assert (
+        s.explain(8)
+        .sentences[-1]
+        .startswith(
+            "Paused at 1 epoch (the lowest of 3 rungs): value 0.9, 9th of the 9 evaluated there, "
+            "of which 3 went on. By its learning curve it is believed to end at value 0.9"
+        )
     )
     assert "<li>Started at 1 epoch" in s.explain(s.trials[8])._repr_html_()
 
@@ -118,12 +123,42 @@ def test_the_words_that_schedulers_of_ones_own_may_use() -> None:
     assert s.explain(0).decisions[-1]["figures"]["chance"] == 0.01
 
 
+def test_skipped_rungs_are_told() -> None:
+    hedge = [{"rung": 0, "share": 0.8, "correlation": 0.12, "n": 21.0}]
+    s = study(scheduler=Once(Start(NINE.full, figures={"rung": 2, "of": 3, "hedge": hedge})))
+    s.optimize(objective)
+    said = "It skips rung 1, as 80 % of new trials do, because its values correlate with later ones by 0.12"
+    assert said in s.explain(0).sentences[0]
+
+
+def test_where_a_paused_trial_would_end_follows_its_curve() -> None:
+    def falling(trial: bonas.Trial) -> None:
+        trial.load_checkpoint()
+        for epoch in trial.epochs():
+            trial.report(trial.params["x"] + 1 / epoch, epoch)
+            trial.save_checkpoint({})
+
+    s = study()
+    s.optimize(falling, n_trials=18)
+    paused = next(t for t in s.trials if t.state == TrialState.PAUSED and t.fidelity.epochs == 3)
+    found = re.search(
+        r"end at value (\S+) \(90 % interval: (\S+) to (\S+)\)", s.explain(paused).sentences[-1]
+    )
+    assert found is not None
+    middle, low, high = map(float, found.groups())
+    assert low < middle < high
+    assert paused.params["x"] - 0.1 < middle < paused.value - 0.1
+
+
 def test_a_stopped_trial_says_why() -> None:
     values = (0.5, 0.4, 0.3, 0.2, 0.1, 0.9)
     s = searched(*values, scheduler=fidelity.MedianStopping(eta=3, grace=0.3))
-    assert s.explain(5).sentences[-1] == (
-        "Stopped for good at 3 epochs (the lowest of 2 rungs): by epoch 3 its best was worse than the median "
-        "of 5 others' averages, value 0.9 against 0.3."
+    said = s.explain(5).sentences[-1]
+    assert said.startswith(
+        "Stopped for good at 3 epochs (the lowest of 2 rungs): by epoch 3 its best was worse"
+    )
+    assert (
+        "than the median of 5 others' averages, value 0.9 against 0.3. By its learning curve it was" in said
     )
     assert "because fewer than 5 others got there" in s.explain(1).sentences[1]
 

@@ -175,11 +175,14 @@ def _pairs(curves: Curves, ends: Floats, rng: np.random.Generator) -> tuple[Ints
 
 
 def _finished(curves: Curves, ends: Floats) -> float:
-    """How many finished curves these are worth: each by how far it was seen on the logarithm of epochs."""
+    """How many finished curves these are worth: each by how far it was seen on the logarithm of epochs.
+
+    By a high power of it: what lies beyond all that was seen is not learned from however many curves.
+    """
     long = np.flatnonzero(curves.lengths >= 2)
     first = curves.epochs[long, 0]
     seen = np.log(curves.last_epoch[long] / first) / np.log(np.maximum(ends[long] / first, 1 + 1e-9))
-    return float((np.minimum(seen, 1) ** 2).sum())
+    return float((np.minimum(seen, 1) ** 6).sum())
 
 
 def _prior(now: Prefixes) -> Floats:

@@ -88,8 +88,9 @@ POOL = ", pool"
 POOLED = (*(f"taskset {k}" for k in range(6)), "nb301")
 BASELINE = "successive halving"
 """That the default must not lose to on any table."""
-RANDOM = "random"
-FOREST = "forest"
+RANDOM, FOREST, ONE_EPOCH = "random", "forest", "one epoch, top 3"
+SHOWN = (DEFAULT, RANDOM, ONE_EPOCH, BASELINE, "Hyperband", "ASHA")
+"""Those of ours that are drawn beside the peers."""
 
 
 @cache
@@ -101,7 +102,7 @@ def own_entries() -> dict[str, Entry]:
         DEFAULT: own(*default()),
         RANDOM: own(schedulers.FullFidelity(), random()),
         FOREST: own(schedulers.FullFidelity(), forest()),
-        "one epoch, top 3": own(OneEpoch(), random()),
+        ONE_EPOCH: own(OneEpoch(), random()),
         BASELINE: own(schedulers.SuccessiveHalving(drop_rungs=False), random()),
         "successive halving, forest": own(schedulers.SuccessiveHalving(), forest()),
         **_if("Hyperband", "Hyperband", random()),
@@ -111,6 +112,7 @@ def own_entries() -> dict[str, Entry]:
         **_if("ASHA, forest", "ASHA", forest()),
         **_if("ASHA, TPE", "ASHA", tpe()),
         **({} if higher is None else {SECOND_RUNG: own(higher, default()[1], only=SPOILT)}),
+        **_if("stopping by extrapolation", "ExtrapolationStopping", random()),
         **_if("median stopping", "MedianStopping", random()),
         **_if("freeze-thaw", "FreezeThaw", forest()),
     }

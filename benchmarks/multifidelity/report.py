@@ -273,13 +273,18 @@ def markdown(results: Results, rankings: Mapping[int, Ranking], by_group: Mappin
 
 def draw(results: Results, rankings: Mapping[int, Ranking], folder: Path) -> None:
     """The pictures."""
-    peers = [name for name in methods.entries() if name not in methods.own_entries()]
-    styles = pictures.Styles(list(methods.own_entries()), peers, methods.DEFAULT)
+    ours = methods.own_entries()
+    peers = [name for name in methods.entries() if name not in ours]
+    drawn = [name for name in (*methods.SHOWN, *peers) if name in results.outcomes]
+    # Those drawn come first, so that each of them has a colour of its own.
+    styles = pictures.Styles(list(dict.fromkeys([*methods.SHOWN, *ours])), peers, methods.DEFAULT)
     shown = groups(results.tasks)
     grid = np.geomspace(0.5, AT[-1], 120)
     figure, panels = pictures.panels(list(shown))
     for (group, names), axes in zip(shown.items(), panels, strict=True):
         for method in _of(results, names):
+            if method not in drawn:
+                continue
             pictures.line(axes, grid, results.mean(method, names, grid, INCUMBENTS), 1.0, styles.of(method))
         axes.set_title(f"{group} ({len(names)})" if len(names) > 1 else group, fontsize=9)
         axes.set_xscale("log")
@@ -294,6 +299,7 @@ def draw(results: Results, rankings: Mapping[int, Ranking], folder: Path) -> Non
         for c in costs
     ]
     lines = dict(zip(results.ranked, np.transpose(average), strict=True))
+    lines = {method: line for method, line in lines.items() if method in drawn}
     pictures.ranks(lines, list(costs), styles, folder / "multifidelity_ranks.png", UNIT)
 
 

@@ -287,6 +287,7 @@ class Surrogate:
             scalarised by the augmented Chebyshev function.
         n_trees: number of trees of the forest.
         n_process: the most rows that a process is fitted to, each the end of a segment.
+        whole_curves: whether the forest alone learns from all of a curve, not from the ends of segments only.
 
     Raises:
         ValueError: if nothing has been observed yet.
@@ -301,6 +302,7 @@ class Surrogate:
         weights: Floats | None = None,
         n_trees: int = 32,
         n_process: int = 300,
+        whole_curves: bool = True,
     ) -> None:
         rows = collect(view)
         if not rows.trials:
@@ -309,7 +311,7 @@ class Surrogate:
         self._full = np.asarray(view.axes.positions(view.axes.full), dtype=np.float32)
         few = int(rows.ends.sum()) <= n_process
         # Beyond the ends of segments a curve says little more, and a process may not have many rows.
-        keep = np.flatnonzero(rows.ends) if few else _subset(rows, rng)
+        keep = _subset(rows, rng) if whole_curves and not few else np.flatnonzero(rows.ends)
         rows_kept = tuple(rows.trials[i] for i in keep)
         scores = np.stack([_filled_scores(column[keep]) for column in rows.losses.T], axis=1)
         k = scores.shape[1]

@@ -36,6 +36,11 @@ _LEADING = 20
 _ROUNDS, _STARTS, _STEPS = 4, 4, 16
 # Candidates less likely to be feasible are proposed only where there are no others.
 _LIKELY = 0.5
+# Trials up to which a process is fitted as well, where one model serves many asks.
+_SMOOTH = 64
+# Where evaluations are cheap, this part of them is drawn from the prior: a model of first epochs is sure of
+# itself where a slow starter would win in the end.
+_PRIOR_SHARE = 0.2
 # Further prior draws where one model serves many asks.
 _PRIOR_FOR_MANY = 256
 # Trees whose belief one of many asks of the same model goes by.
@@ -132,15 +137,20 @@ class ForestSampler:
         if not valued or n_informative < self._initial(space) or rng.random() < self.random_fraction:
             return draw_new(space, allowed, rng)
         fit = self._refits.newest(view)
-        proposed = self._proposed(space, view, rng, allowed) if fit is None else None
-        if fit is not None and (known := self._known_at(space, view, fit)) is not None:
-            proposed = known.first(allowed, rng)
-        return draw_new(space, allowed, rng) if proposed is None else proposed
+        if fit is not None and rng.random() < _PRIOR_SHARE:
+            return draw_new(space, allowed, rng)
+        if fit is None:
+            ranked = self._searched(space, view, rng, allowed)
+        else:
+            ranked = self._known_at(space, view, fit).ranked(rng)
+        for params in _first_allowed(*ranked, allowed, 1):
+            return params
+        return draw_new(space, allowed, rng)
 
-    def _proposed(
+    def _searched(
         self, space: Space, view: StudyView, rng: np.random.Generator, allowed: Allowed
-    ) -> dict[str, Any] | None:
-        """The best allowed candidate of a model of everything; None if none of them is allowed."""
+    ) -> tuple[list[dict[str, Any]], NDArray[np.float64]]:
+        """Candidates of a model of everything, and what each is worth."""
         beliefs = self._encode(space).beliefs(view)
         weights = rng.dirichlet(np.ones(len(view.metric_names)))
         encoder = self._encode(space)
@@ -175,24 +185,31 @@ class ForestSampler:
                 break
             candidates += near
             value = np.concatenate([value, worth(near)])
-        return next(iter(_first_allowed(candidates, value, allowed, 1)), None)
+        return candidates, value
 
-    def _known_at(self, space: Space, view: StudyView, watermark: int) -> _Known | None:
-        """The candidates of the newest fit; None if nothing was known then."""
+    def _known_at(self, space: Space, view: StudyView, watermark: int) -> _Known:
+        """The candidates of the fit at a watermark."""
         first = view.trials[0]
         of = (space, first.key, first.seed, view.metric_names, view.directions, watermark)
         if self._known is None or self._known.of != of:
             then = until(view, watermark)
             rng = np.random.default_rng([first.seed, watermark])
-            self._known = None
-            if any(all(name in trial.values for name in view.metric_names) for trial in then.trials):
+            if not any(all(name in trial.values for name in view.metric_names) for trial in then.trials):
+                self._known = _Known(of, [], np.empty((1, 0)), np.zeros((1, 1)), np.empty(0))
+            elif len(then.trials) <= min(_SMOOTH, self.n_process):
+                found, value = self._searched(space, then, rng, Allowed(space, then))
+                self._known = _Known(of, found, None, None, value)
+            else:
                 self._known = self._fitted(space, then, rng, of)
         return self._known
 
     def _fitted(self, space: Space, view: StudyView, rng: np.random.Generator, of: Any) -> _Known:
+        """What a forest alone makes of candidates: of cheap evaluations there are many, and short curves."""
         encoder = self._encode(space)
         weights = rng.dirichlet(np.ones(len(view.metric_names)))
-        model = Surrogate(encoder, view, rng, weights=weights, n_trees=self.n_trees, n_process=0)
+        model = Surrogate(
+            encoder, view, rng, weights=weights, n_trees=self.n_trees, n_process=0, whole_curves=False
+        )
         order = np.argsort(model.beliefs, kind="stable")[: self.n_incumbents]
         incumbents = [model.trials[i].params for i in order]
         candidates = self._candidates(space, [dict(params) for params in incumbents], rng)
@@ -261,20 +278,22 @@ class _Known:
     of: Any
     """What it was fitted to."""
     candidates: list[dict[str, Any]]
-    each: NDArray[np.float64]
-    """What each tree predicts of them, shape (trees, n)."""
-    best: NDArray[np.float64]
+    each: NDArray[np.float64] | None
+    """What each tree predicts of them, shape (trees, n); None if their worth is told as a whole."""
+    best: NDArray[np.float64] | None
     """The same of the incumbents."""
-    log_chance: NDArray[np.float64]
-    """Logarithm of the probability that they are feasible, shape (n,)."""
+    worth: NDArray[np.float64]
+    """What is added to the logarithm of the expected improvement; without trees that, too; shape (n,)."""
 
-    def first(self, allowed: Allowed, rng: np.random.Generator) -> dict[str, Any] | None:
-        """The best allowed candidate in the eyes of some of the trees, so that not all asks see the same."""
+    def ranked(self, rng: np.random.Generator) -> tuple[list[dict[str, Any]], NDArray[np.float64]]:
+        """The candidates and what each is worth: in the eyes of some trees, so that asks differ."""
+        if self.each is None or self.best is None:
+            return self.candidates, self.worth
         some = rng.choice(len(self.each), size=min(_SOME, len(self.each)), replace=False)
         each = self.each[some]
         best = float(self.best[some].mean(axis=0).min())
-        value = log_expected_improvement(each.mean(axis=0), each.std(axis=0), best) + self.log_chance
-        return next(iter(_first_allowed(self.candidates, value, allowed, 1)), None)
+        value = log_expected_improvement(each.mean(axis=0), each.std(axis=0), best)
+        return self.candidates, value + self.worth
 
 
 def _distinct(configurations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

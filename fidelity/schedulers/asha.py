@@ -30,7 +30,7 @@ from fidelity.schedulers.base import Action, Resume, Start, wait_or_done
 # Cost from rung to rung grows by at most about so much.
 _STEP = 2.8
 # The part of new trials that begins in the middle of the ladder, whatever is known.
-_PROBES = 0.04
+_PROBES = 0.02
 # The correlation of rungs that nothing is known of, and how many trials that is worth.
 _PRIOR, _WORTH = 0.6, 6
 # A rung is skipped by no further trial where it correlates by at least _GOOD, by all at _BAD. At .3, choosing
@@ -50,9 +50,9 @@ class ASHA:
     upper ones, where the good have to be told from the best, more are, so that every fiftieth or so
     reaches full fidelity where that costs fifty times as much.
 
-    **Hedge.** One in 25 new trials begins in the middle of the ladder. These tell, free of any selection, how
+    **Hedge.** One in 50 new trials begins in the middle of the ladder. These tell, free of any selection, how
     the rungs below rank; where one is found to correlate by less than about .3, new trials skip it, and the
-    figures of their starts say so. Evidence comes slowly: a rung that misleads costs ten full evaluations
+    figures of their starts say so. Evidence comes slowly: a rung that misleads costs tens of full evaluations
     before it is known for it.
 
     **Ends.** When ``n_trials`` are started every rung promotes at least one, so that the best is evaluated in
@@ -114,7 +114,7 @@ class ASHA:
         if rng.random() < _PROBES:
             return state.middle, {
                 "probe": True,
-                "why": "one in 25 tells, unselected, how the rungs below rank",
+                "why": "one in 50 tells, unselected, how the rungs below rank",
             }
         entry, skipped = 0, []
         while entry < state.middle:

@@ -83,8 +83,6 @@ METHODS: dict[str, Callable[[], Any]] = {
     "last value against the best one's at the same epoch": lambda: LastValue(at_end=False),
     "MedianStopping": MedianStopping,
     "ExtrapolationStopping": ExtrapolationStopping,
-    "ExtrapolationStopping(bound=0.005)": lambda: ExtrapolationStopping(bound=0.005),
-    "ExtrapolationStopping(bound=0.05)": lambda: ExtrapolationStopping(bound=0.05),
 }
 
 

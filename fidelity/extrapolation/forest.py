@@ -49,7 +49,8 @@ def forecast(
     """
     from sklearn.tree import ExtraTreeRegressor
 
-    X, asked = X.astype(np.float32), asked.astype(np.float32)
+    both = np.concatenate([X, asked]).astype(np.float32)
+    X = both[: len(y)]
     names, member = np.unique(groups, return_inverse=True)
     said, own = [], np.empty((len(y), trees // FOLDS, _ATOMS))
     for round_ in range(trees // FOLDS):
@@ -60,10 +61,10 @@ def forecast(
             rows = np.flatnonzero(~out) if len(names) > 1 and not out.all() else np.arange(len(y))
             tree = ExtraTreeRegressor(min_samples_leaf=_LEAF, random_state=int(rng.integers(2**31)))
             tree.fit(X[rows], targets[rows], check_input=False)
-            leaves = _leaves(tree.apply(X[rows], check_input=False), y[rows], tree.tree_.node_count)
-            said.append(leaves[tree.apply(asked, check_input=False)])
-            if out.any():
-                own[out, round_] = leaves[tree.apply(X[out], check_input=False)]
+            at = tree.apply(both, check_input=False)
+            leaves = _leaves(at[rows], y[rows], tree.tree_.node_count)
+            said.append(leaves[at[len(y) :]])
+            own[out, round_] = leaves[at[: len(y)][out]]
     return Forecast(np.concatenate(said, axis=1), own.reshape(len(y), -1))
 
 

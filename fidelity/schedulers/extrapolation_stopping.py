@@ -7,6 +7,7 @@ project's extrapolator, which learns from the study's own curves.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import Any
@@ -156,7 +157,9 @@ def _points(view: StudyView, trial: TrialRecord, metric: int) -> _Points:
     carried = "epochs" in view.axes.carry
     found: dict[int, float] = {}
     for curve in trial.curves:
-        seen = [o for o in curve.observations if name in o.values and _otherwise_full(o.fidelity, full)]
+        # Of a few segments only, each with one fidelity for all of its observations.
+        whole = {f for f in {o.fidelity for o in curve.observations} if _otherwise_full(f, full)}
+        seen = [o for o in curve.observations if name in o.values and o.fidelity in whole]
         if carried and seen:
             found = {}  # the newest is the longest
         found |= {o.epoch: view.signed(o.values[name], metric) for o in (seen if carried else seen[-1:])}
@@ -165,7 +168,7 @@ def _points(view: StudyView, trial: TrialRecord, metric: int) -> _Points:
 
 def _otherwise_full(fidelity: Fidelity, full: Fidelity) -> bool:
     """Whether it is full on all axes but the epochs."""
-    return all(v == full[axis] for axis, v in fidelity.to_dict().items() if axis != "epochs")
+    return dataclasses.replace(fidelity, epochs=full.epochs) == full
 
 
 @functools.lru_cache(maxsize=256)

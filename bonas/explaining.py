@@ -191,7 +191,7 @@ class _Words:
         likely, least, most = (100 * ndtr(-(mean + z * std)) for z in (0, _90, -_90))
         return (
             f"; its model, from the {count} values seen by then, expected a full evaluation to be better "
-            f"than {likely:.0f} % of them (90 % interval: {least:.0f} to {most:.0f} %)"
+            f"than {min(likely, 99):.0f} % of them (90 % interval: {least:.0f} to {most:.0f} %)"
         )
 
     def _end(self, figures: Mapping[str, Any]) -> str:

@@ -228,7 +228,8 @@ def _play(
     Trials that have a value keep it; new ones have made-up ones. Running trials count as ended where they
     were to end.
     """
-    rng = np.random.default_rng(0)
+    play = list(_Qualities).index(how)
+    rng = np.random.default_rng(play)
     trials = [_ended(t, view, t.values) if t.state == TrialState.RUNNING else t for t in view.trials]
     waiting = [t for t in trials if t.unfinished and t.state == TrialState.PAUSED]
     left: dict[str, Any] = {
@@ -263,7 +264,7 @@ def _play(
                 break
             yield run(record, record.fidelity, new=False)
             continue
-        match scheduler.decide(now, np.random.default_rng([0, len(trials)])):
+        match scheduler.decide(now, np.random.default_rng([play, len(trials)])):
             case Start(to, parent, figures) if left["starts_left"] > 0 and now.fits(to):
                 number = len(trials)
                 fresh = TrialRecord(

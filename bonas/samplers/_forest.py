@@ -142,7 +142,7 @@ class ForestSampler:
         if fit is None:
             ranked = self._searched(space, view, rng, allowed)
         else:
-            ranked = self._known_at(space, view, fit).ranked(rng)
+            ranked = self._known_at(space, view, *fit).ranked(rng)
         for params in _first_allowed(*ranked, allowed, 1):
             return params
         return draw_new(space, allowed, rng)
@@ -187,13 +187,14 @@ class ForestSampler:
             value = np.concatenate([value, worth(near)])
         return candidates, value
 
-    def _known_at(self, space: Space, view: StudyView, watermark: int) -> _Known:
+    def _known_at(self, space: Space, view: StudyView, watermark: int, ended: int) -> _Known:
         """The candidates of the fit at a watermark."""
         first = view.trials[0]
         of = (space, first.key, first.seed, view.metric_names, view.directions, watermark)
         if self._known is None or self._known.of != of:
             then = until(view, watermark)
-            rng = np.random.default_rng([first.seed, watermark])
+            # Watermarks also count what an interruption cost; how many segments have ended does not.
+            rng = np.random.default_rng([first.seed, ended])
             if not any(all(name in trial.values for name in view.metric_names) for trial in then.trials):
                 self._known = _Known(of, [], np.empty((1, 0)), np.zeros((1, 1)), np.empty(0))
             elif len(then.trials) <= min(_SMOOTH, self.n_process):

@@ -25,8 +25,8 @@ class Refits:
     def __init__(self) -> None:
         self._ends: dict[int, tuple[TrialRecord, list[tuple[int, float]]]] = {}
 
-    def newest(self, view: StudyView) -> int | None:
-        """The watermark of the newest fit; None if everything is to be known.
+    def newest(self, view: StudyView) -> tuple[int, int] | None:
+        """The watermark of the newest fit and how many segments had ended; None if all is to be known.
 
         That is so where the segment that closed the newest one was worth a model of its own.
         """
@@ -44,7 +44,7 @@ class Refits:
             if number - fitted >= _GROWTH * fitted or spent >= _COST * full:
                 alone = number - fitted == 1 and spent >= _COST * full
                 fitted, spent, last = number, 0.0, watermark
-        return None if alone and fitted == len(events) else last
+        return None if alone and fitted == len(events) else (last, fitted)
 
 
 def until(view: StudyView, watermark: int) -> StudyView:

@@ -82,7 +82,8 @@ class Facts:
         valued = [k for k, kind in enumerate(kinds) if kind is Kind.VALUED]
         at = [new[k] for k in valued]
         self.far[at] = reached(view, [read[k] for k in valued])
-        self.losses[at] = np.array([view.losses(read[k]) for k in valued]).reshape(len(at), -1)
+        losses = np.array([view.losses(read[k]) for k in valued])
+        self.losses[at] = losses.reshape(len(at), len(view.metric_names))
 
 
 def _kind(view: StudyView, trial: TrialRecord) -> Kind:

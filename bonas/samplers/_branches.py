@@ -67,9 +67,24 @@ def within(branch: Branch, params: Mapping[str, Any]) -> bool:
 def steps(
     space: Space, branch: Branch, incumbents: Sequence[Mapping[str, Any]], rng: np.random.Generator
 ) -> list[dict[str, Any]]:
-    """Steps from the incumbents that stay in a branch, or lead into it."""
-    near = (step for params in incumbents for step in space.neighbours(params, rng, _STEPS))
-    return [step for step in near if within(branch, step)]
+    """Configurations of a branch that differ from an incumbent in what branches do not have in common.
+
+    What they have in common is learned in all of them, and would be changed again and again for its own sake.
+
+    Args:
+        space: of the configurations.
+        branch: what they belong to.
+        incumbents: in it, to be changed where it is not like others; or not, to be taken over into it.
+        rng: draws the changes.
+    """
+    parents = space.configuration_space.parents_of
+    common = [name for name in space.names if not parents[name] and name != branch[0]]
+    near = ((params, step) for params in incumbents for step in space.neighbours(params, rng, _STEPS))
+    return [
+        step
+        for params, step in near
+        if within(branch, step) and all(step[name] == params[name] for name in common)
+    ]
 
 
 def _counts(names: Sequence[str], configurations: Sequence[Mapping[str, Any]]) -> Counter[Branch]:

@@ -157,11 +157,14 @@ class ForestSampler:
         model = Surrogate(encoder, view, rng, weights=weights, n_trees=self.n_trees, n_process=self.n_process)
         order = [int(i) for i in np.argsort(model.beliefs, kind="stable")]
         branch = due(space, [trial.params for trial in view.trials], rng)
+        incumbents = [dict(model.trials[i].params) for i in order[: self.n_incumbents]]
+        candidates: list[dict[str, Any]] = []
         if branch is not None:  # as if there were no other: its own best is to be improved upon
             order = [i for i in order if within(branch, model.trials[i].params)] or order
-        incumbents = [dict(model.trials[i].params) for i in order[: self.n_incumbents]]
-        near = [] if branch is None else _distinct(steps(space, branch, incumbents, rng))
-        candidates = near or self._candidates(space, incumbents, rng)
+            inside = [dict(model.trials[i].params) for i in order[: self.n_incumbents]]
+            candidates = _distinct(steps(space, branch, _distinct([*inside, *incumbents]), rng))
+        if not candidates:
+            candidates = self._candidates(space, incumbents, rng)
         if beliefs is not None:
             candidates += beliefs.leading(_LEADING)
         refused = [found_infeasible(view, trial) for trial in view.trials]

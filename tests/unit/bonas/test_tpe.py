@@ -220,6 +220,7 @@ def test_what_was_read_before_changes_no_proposal() -> None:
     waiting = [trial(space, i, p, state=TrialState.RUNNING) for i, p in enumerate(drawn)]
     failed = [trial(space, i, p, state=TrialState.FAIL) for i, p in enumerate(drawn)]
     views = [
+        study(waiting[:3]),
         study([*done[:20], *waiting[20:24]]),
         study([*done[:22], failed[22], *waiting[23:30]]),
         study(done[:60]),

@@ -58,9 +58,8 @@ def best_after_forty(space: spaces.Space, seed: int) -> float:
     return min(trial.values["value"] for trial in trials)
 
 
-def test_forest_leaves_the_branch_that_looked_better_at_first() -> None:
-    # Without turns of the other branch none of five seeds did, with them three.
-    assert min(best_after_forty(kinds(), seed) for seed in (0, 2, 4)) < 0.1
+def test_forest_leaves_the_branch_that_looked_better_at_first_in_most_searches() -> None:
+    assert sum(best_after_forty(kinds(), seed) < 0.1 for seed in range(20, 24)) >= 3
 
 
 def test_a_branch_is_due_until_it_has_had_its_part() -> None:

@@ -59,7 +59,8 @@ def best_after_forty(space: spaces.Space, seed: int) -> float:
 
 
 def test_forest_leaves_the_branch_that_looked_better_at_first_in_most_searches() -> None:
-    assert sum(best_after_forty(kinds(), seed) < 0.1 for seed in range(20, 24)) >= 3
+    # Without turns of the branch none of five did.
+    assert sum(best_after_forty(kinds(), seed) < 0.1 for seed in range(20, 28)) > 4
 
 
 def test_a_branch_is_due_until_it_has_had_its_part() -> None:

@@ -18,7 +18,12 @@ NINE = fidelity.Axes(epochs=(1, 9))
 
 def study(**settings: Any) -> bonas.Study:
     space = spaces.Space(ConfigurationSpace({"x": (0.0, 1.0)}))
-    defaults = {"space": space, "axes": NINE, "sampler": samplers.RandomSampler()}
+    defaults = {
+        "space": space,
+        "axes": NINE,
+        "sampler": samplers.RandomSampler(),
+        "scheduler": fidelity.SuccessiveHalving(),
+    }
     return bonas.create_study(**(defaults | settings))
 
 

@@ -21,7 +21,13 @@ AXES = fidelity.Axes(epochs=(1, 9), subset=(0.5, 1.0))
 
 def study(**settings: Any) -> bonas.Study:
     space = spaces.Space(ConfigurationSpace({"x": (0.0, 1.0)}))
-    return bonas.create_study(**({"space": space, "axes": AXES, "sampler": RandomSampler()} | settings))
+    usual = {
+        "space": space,
+        "axes": AXES,
+        "sampler": RandomSampler(),
+        "scheduler": fidelity.SuccessiveHalving(),
+    }
+    return bonas.create_study(**(usual | settings))
 
 
 def objective(trial: bonas.Trial) -> None:

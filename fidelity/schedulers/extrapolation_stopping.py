@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from fidelity.schedulers.checks import checks, cost_along
 # Other trials' curves that a forecast learns from: the latest so many full ones, and so many others.
 _LEARNED_FROM = 100
 _TREES = 9
+_BEGIN = 0.75
 
 _Points = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -137,6 +139,7 @@ class ExtrapolationStopping:
         others = [t for t in view.trials if t.number not in done and t is not trial]
         known = (*complete[-_LEARNED_FROM:], *others[-_LEARNED_FROM:])
         curves = tuple(points for t in known if (points := _points(view, t, metric))[0])
+        mine, *curves = _clipped((mine, *curves))
         believed = _believed((mine, *curves), full.epochs, min(ends))
         mean, *interval = (view.signed(loss, metric) for loss in believed[1:])
         return {
@@ -164,6 +167,15 @@ def _points(view: StudyView, trial: TrialRecord, metric: int) -> _Points:
             found = {}  # the newest is the longest
         found |= {o.epoch: view.signed(o.values[name], metric) for o in (seen if carried else seen[-1:])}
     return tuple(map(float, sorted(found))), tuple(found[epoch] for epoch in sorted(found))
+
+
+def _clipped(curves: Sequence[_Points]) -> list[_Points]:
+    """Losses above what most trials begin with count as that: how bad the bad ones are tells nothing.
+
+    Losses that explode would otherwise count as changes that curves of any size may go through.
+    """
+    most = float(np.quantile([losses[0] for _, losses in curves], _BEGIN))
+    return [(epochs, tuple(min(loss, most) for loss in losses)) for epochs, losses in curves]
 
 
 def _otherwise_full(fidelity: Fidelity, full: Fidelity) -> bool:

@@ -4,7 +4,8 @@
 
 One worker, no promotion: each configuration is trained until its schedule stops it. Results lie in
 ``results/extrapolation_stopping.jsonl``, a run a line, and what is there is not made again; the report is
-``results/extrapolation_stopping.md``. TaskSet's validation losses as they are, exploding ones included; those that become NaN are left out.
+``results/extrapolation_stopping.md``. TaskSet's validation losses as they are, explosions included; curves
+that become NaN are left out.
 """
 
 from __future__ import annotations

@@ -52,6 +52,14 @@ def test_the_examples_about_objectives_run() -> None:
     assert study.spent > 3
 
 
+def test_the_examples_about_extrapolation_run() -> None:
+    names = run("extrapolation.md")
+    truth = [loss[-1] for loss in names["losses"]]
+    last = [loss[7] for loss in names["losses"]]
+    errors = [abs(a - b) for a, b in zip(names["ends"].median, truth, strict=True)]
+    assert sum(errors) < 0.3 * sum(abs(a - b) for a, b in zip(last, truth, strict=True))
+
+
 def test_the_examples_about_fidelities_run() -> None:
     names = run(
         "fidelity.md",

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _runs
 import numpy as np
-from search import pictures, statistics
+from search import pictures, significance
 
 from multifidelity import methods, run, tasks
 from multifidelity.outcome import INCUMBENTS, RECOMMENDED, Results, cost_to, outcomes
@@ -28,7 +28,7 @@ from multifidelity.outcome import INCUMBENTS, RECOMMENDED, Results, cost_to, out
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from search.statistics import Ranking
+    from search.significance import Ranking
 
 AT = (5, 10, 20, 50)
 """Full evaluations at which methods are compared."""
@@ -135,7 +135,7 @@ def differences(results: Results, baseline: str) -> tuple[list[str], int, int]:
         for n in AT:
             ours, theirs = (results.outcomes[m][name].regret([n])[:, 0] for m in (methods.DEFAULT, baseline))
             seeds = min(len(ours), len(theirs))
-            low, high = statistics.paired(ours[:seeds], theirs[:seeds], np.random.default_rng(0))
+            low, high = significance.paired(ours[:seeds], theirs[:seeds], np.random.default_rng(0))
             better += high < 0
             worse += low > 0
             mark = " (worse)" if low > 0 else ""
@@ -295,7 +295,7 @@ def draw(results: Results, rankings: Mapping[int, Ranking], folder: Path) -> Non
     pictures.critical_differences(rankings, results.ranked, styles, path, UNIT)
     costs = np.unique(np.round(np.geomspace(1, AT[-1], 40), 1))
     average = [
-        np.mean([statistics.expected_ranks(r) for r in results.regrets(c, results.tasks)], axis=0)
+        np.mean([significance.expected_ranks(r) for r in results.regrets(c, results.tasks)], axis=0)
         for c in costs
     ]
     lines = dict(zip(results.ranked, np.transpose(average), strict=True))
@@ -326,7 +326,7 @@ def main() -> int:
         return 0
     rankings, by_group = {}, {}
     for n in AT:
-        rankings[n] = statistics.rank(results.regrets(n, results.tasks), np.random.default_rng(0))
+        rankings[n] = significance.rank(results.regrets(n, results.tasks), np.random.default_rng(0))
         of = dict(zip(results.tasks, rankings[n].by_task, strict=True))
         grouped = [np.mean([of[name] for name in names], axis=0) for names in groups(results.tasks).values()]
         by_group[n] = np.mean(grouped, axis=0)

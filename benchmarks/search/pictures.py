@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from search.outcome import Outcome
-    from search.statistics import Ranking
+    from search.significance import Ranking
 
 FLOOR = 1e-3
 """Mean regrets below this part of the median row's are drawn at it: the scale is logarithmic."""

@@ -506,7 +506,7 @@ def test_the_report_says_who_is_worse_where(
 
 
 def test_an_interval_of_paired_differences_holds_their_mean() -> None:
-    paired = importlib.import_module("search.statistics").paired
+    paired = importlib.import_module("search.significance").paired
     rng = np.random.default_rng(0)
     theirs = rng.normal(size=30)
     low, high = paired(theirs - 1 + rng.normal(0, 0.1, 30), theirs, rng)

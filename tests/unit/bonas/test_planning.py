@@ -140,11 +140,11 @@ def test_without_limits_there_is_no_end() -> None:
 
 
 def test_a_very_long_plan_is_cut_and_says_so() -> None:
-    plan = study(axes=None).plan(n_trials=10**6)
+    plan = study(axes=None, scheduler=None).plan(n_trials=10**6)
     assert not plan.complete
     assert "And so on" in repr(plan)
 
 
 def test_a_used_up_space_ends_the_plan() -> None:
     space = spaces.Space(ConfigurationSpace({"c": ["a", "b", "c"]}))
-    assert study(space=space, axes=None).plan(n_trials=100).started == 3
+    assert study(space=space, axes=None, scheduler=None).plan(n_trials=100).started == 3

@@ -33,6 +33,33 @@ def plain(data: Any) -> Any:
     return json.loads(json.dumps(data))
 
 
+def code(packages: Iterable[str], behaviour: Callable[[], str] | None) -> dict[str, str]:
+    """What decides in a method beside its settings: versions of packages, or a digest of its decisions.
+
+    Raises:
+        PackageNotFoundError: if a package is not installed.
+    """
+    found = {package: version(package) for package in packages}
+    return found | ({"behaviour": behaviour()} if behaviour else {})
+
+
+def current(path: Path, settings: Any, length: str) -> list[dict[str, Any]]:
+    """The runs in a file with these settings, by the code of the latest of them.
+
+    Args:
+        path: of the file.
+        settings: as of today.
+        length: the field that says how long a run is: of several for a task and seed the longest counts.
+    """
+    found = [run for run in read(path) if run["settings"] == plain(settings)]
+    runs: dict[tuple[str, int], dict[str, Any]] = {}
+    for run in found:
+        one = run["task"], run["seed"]
+        if run["code"] == found[-1]["code"] and run[length] >= runs.get(one, run)[length]:
+            runs[one] = run
+    return list(runs.values())
+
+
 def write(path: Path, records: Iterable[dict[str, Any]]) -> None:
     """A file of these runs and no others."""
     path.write_text("".join(json.dumps(record) + "\n" for record in records))

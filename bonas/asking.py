@@ -15,11 +15,16 @@ from bonas.definition import Definition, needed
 from bonas.feasibility import Feasibility
 from bonas.ledger import Ledger
 from bonas.store.sql import Transaction, plain
+from fidelity.outlook import CurveOutlook
 from fidelity.records import Fidelity, StudyView, TrialRecord, TrialState
 from fidelity.schedulers import Done, Resume, Scheduler, Start, Stop, Wait
 
 if TYPE_CHECKING:
     from bonas.samplers import Sampler
+
+# Of a decision to start a trial: where its configuration came from, a sampler's name or one of these.
+PROPOSED_BY = "proposed_by"
+QUEUE, DEFAULT = "the queue", "the space"
 
 
 class Asking:
@@ -55,7 +60,8 @@ class Asking:
         """What sampler and scheduler see, as of the latest transaction."""
         view = self._ledger.view(self.starts_limit, self.budget, self.exhausted)
         bounds = self._feasibility if self._feasibility else None
-        return dataclasses.replace(view, bounds=bounds, earlier=self._definition.earlier)
+        view = dataclasses.replace(view, bounds=bounds, earlier=self._definition.earlier)
+        return dataclasses.replace(view, outlook=CurveOutlook(view))
 
     def next(self, transaction: Transaction) -> TrialRecord | None:
         """The record that the scheduler's next action leads to, decided and written; None for none now."""
@@ -78,11 +84,12 @@ class Asking:
                     record = dataclasses.replace(self._paused(trial, action), fidelity=fidelity, attempt=0)
                     transaction.put_decision(ask, "resume", record, figures, str(self._ledger.owner))
                     return record
-                case Stop(trial, reason):
+                case Stop(trial, reason, figures):
                     record = dataclasses.replace(
                         self._paused(trial, action), state=TrialState.PRUNED, reason=reason
                     )
-                    transaction.put_decision(ask, "stop", record, {"reason": reason}, str(self._ledger.owner))
+                    told = {"reason": reason, **figures}
+                    transaction.put_decision(ask, "stop", record, told, str(self._ledger.owner))
                     self._ledger.write(transaction, record)
                 case Wait() | Done():
                     return None
@@ -123,12 +130,15 @@ class Asking:
     ) -> TrialRecord | None:
         number = len(self._ledger.records)
         queued = transaction.next_in_queue()
+        source = type(self.sampler).__name__
         if queued is not None:
             params: dict[str, Any] | None = queued[1]
             transaction.take_from_queue(queued[0], number)
+            source = QUEUE
         elif number == 0:
             # A sensible hand-written configuration first, so that every picture has its baseline.
             params = self._definition.space.default
+            source = DEFAULT
         else:
             seed = getattr(self.sampler, "seed", None)
             params = self.sampler.sample(
@@ -150,7 +160,8 @@ class Asking:
             reason=verdict.reason,
             user_attrs=plain(verdict.noted),
         )
-        transaction.put_decision(ask, "start", record, action.figures, str(self._ledger.owner))
+        told = {**action.figures, PROPOSED_BY: source}
+        transaction.put_decision(ask, "start", record, told, str(self._ledger.owner))
         # A feasible one is written when it is handed out, in this same transaction.
         return self._ledger.write(transaction, record) if verdict.reason else record
 

@@ -14,7 +14,7 @@ from bonas import feasibility
 from bonas.errors import MissingFunctionError
 from fidelity.axes import Axes
 from fidelity.records import Earlier
-from fidelity.schedulers import FullFidelity, Scheduler, SuccessiveHalving
+from fidelity.schedulers import ASHA, FullFidelity, Scheduler
 from fidelity.schedulers import from_dict as scheduler_from_dict
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def define(
         remedy = "such as ForestSampler(); a sampler of Optuna's is wrapped, OptunaSampler(sampler)"
         raise ValueError(f"sampler={sampler!r}: must be one of bonas.samplers, {remedy}.")
     if scheduler is not None and (isinstance(scheduler, type) or not hasattr(scheduler, "decide")):
-        raise ValueError(f"scheduler={scheduler!r}: must be one of fidelity's, such as SuccessiveHalving().")
+        raise ValueError(f"scheduler={scheduler!r}: must be one of fidelity's, such as ASHA().")
     return Definition(
         space=space,
         axes=axes or Axes(),
@@ -116,7 +116,7 @@ def define(
         constraints=feasibility.checked(constraints or {}, space),
         seed=seed,
         sampler=sampler or ForestSampler(),
-        scheduler=scheduler or (FullFidelity() if axes is None else SuccessiveHalving()),
+        scheduler=scheduler or (FullFidelity() if axes is None else ASHA()),
     )
 
 

@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,11 +24,26 @@ from bonas.store import Owner, Store
 from bonas.store.owners import LEASE, gone, in_this_process, released
 from bonas.store.sql import Transaction
 from fidelity.axes import Axes
-from fidelity.records import Curve, StudyView, TrialRecord, TrialState
+from fidelity.records import Curve, Observation, StudyView, TrialRecord, TrialState
 
 logger = logging.getLogger("bonas")
 
 MOST_GONE = 5  # processes that one segment may take along in a row, none of which got any further
+
+
+def stamped(
+    transaction: Transaction, observations: Sequence[Observation], known: Sequence[Observation] = ()
+) -> Curve:
+    """A curve whose observations bear the watermark they are written at, as the store gives them back.
+
+    Args:
+        transaction: the one that writes them.
+        observations: what the curve is to be.
+        known: what was written of it before.
+    """
+    at = {o.epoch: o.watermark for o in known}
+    now = transaction.watermark + 1
+    return Curve(tuple(dataclasses.replace(o, watermark=at.get(o.epoch, now)) for o in observations))
 
 
 class Ledger:
@@ -160,7 +175,8 @@ class Ledger:
         """Write how a segment ended; its observations become the whole curve ``curve``."""
         curves = list(record.curves)
         if ending.observations:
-            curves[curve : curve + 1] = [Curve(ending.observations)]
+            known = curves[curve].observations if curve < len(curves) else ()
+            curves[curve : curve + 1] = [stamped(transaction, ending.observations, known)]
             transaction.put_curve(record.number, curve, ending.observations)
         record = dataclasses.replace(
             record,

@@ -49,7 +49,7 @@ def create_study(
         directions: one for each of several objectives, instead of ``direction``.
         metric_names: names of the metrics an objective reports; required for several objectives.
         sampler: proposes configurations; None means ``bonas.samplers.ForestSampler()``.
-        scheduler: decides what runs next; None means ``SuccessiveHalving()`` over the axes.
+        scheduler: decides what runs next; None means ``ASHA()`` over the axes.
         constraints: upper bounds such as ``{"parameters": 200_000}``, decided before training. Known are
             ``parameters``, ``macs``, ``memory`` (bytes, predicted) and ``latency`` (seconds, or a
             :class:`Latency`; measured).

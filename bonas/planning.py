@@ -9,8 +9,10 @@ import dataclasses
 import itertools
 import math
 import statistics
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,8 +34,11 @@ from fidelity.schedulers import Resume, Scheduler, Start, Stop
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from bonas.study import Study
+
+    Floats = NDArray[np.float64]
 
 MOST = 2000
 """Segments that are played; longer plans end there and say so."""
@@ -49,6 +54,8 @@ class PlannedRung:
     """The fidelity in words."""
     trials: int
     """Segments that end there: configurations started there or resumed to it."""
+    started: int
+    """The part of them that is started there."""
     epochs: int
     """Epochs they train in all; those carried over from lower rungs are not trained again."""
     cost: float
@@ -66,10 +73,14 @@ class Plan:
     """Cheapest first."""
     started: int
     """Configurations that will be started."""
+    hedged: int
+    """How many of them start above the lowest rung, and so do not depend on how well it ranks."""
     limits: str
     unit: str
     complete: bool
     """False if it ends at the largest number of segments that are played, not at the limits."""
+    exact: bool
+    """False if the numbers hang on the values that will be observed."""
 
     @property
     def cost(self) -> float:
@@ -118,10 +129,20 @@ class Plan:
         """The plan in one sentence."""
         if not self.rungs:
             return f"{self.limits}: nothing is left to run."
+        about = "" if self.exact else "about "
         steps = [f"{r.trials} {'is' if r.trials == 1 else 'are'} trained to {r.name}" for r in self.rungs]
-        told = f"{self.started} new configuration{'s' * (self.started != 1)}; {', '.join(steps)}"
+        told = f"{about}{self.started} new configuration{'s' * (self.started != 1)}; {', '.join(steps)}"
         time = "" if math.isnan(self.seconds) else f", about {format_seconds(self.seconds)} on one worker"
-        return f"{self.limits}: {told}. It costs {self.cost:.3g} {self.unit}{time}."
+        return f"{self.limits}: {told}. {self.hedge}It costs {about}{self.cost:.3g} {self.unit}{time}."
+
+    @property
+    def hedge(self) -> str:
+        """What it stakes against a lowest rung that misleads, in a sentence; empty where there is none."""
+        if not self.hedged or not self.started:
+            return ""
+        part = "All" if self.hedged == self.started else f"{self.hedged} of the {self.started}"
+        starts = "starts" if self.hedged == 1 < self.started else "start"
+        return f"{part} {starts} above the lowest rung, a hedge against its ranking badly. "
 
 
 def plan(study: Study, budget: float | None, n_trials: int | None) -> Plan:
@@ -131,8 +152,15 @@ def plan(study: Study, budget: float | None, n_trials: int | None) -> Plan:
             "plan(): without a limit a search never ends. Give plan(budget=...) or n_trials=...."
         )
     view = study.limited_view(n_trials, budget)
-    segments = _play(study.scheduler, view, study.space.default, study.space.size)
-    played = list(itertools.islice(segments, MOST + 1))
+    scheduler = study.scheduler
+    # Of qualities that every rung shows, that get worse and worse, and that no rung shows: where these lead
+    # elsewhere, what is told is likely, not certain.
+    played, *others = (
+        list(itertools.islice(_play(scheduler, view, study.space.default, study.space.size, how), MOST + 1))
+        for how in _Qualities
+    )
+    counted = [Counter((step.new, step.fidelity) for step in steps) for steps in (played, *others)]
+    exact = counted[0] == counted[1] == counted[2]
     complete = len(played) <= MOST
     played = played[:MOST]
     seconds = _Seconds(study, view)
@@ -147,6 +175,7 @@ def plan(study: Study, budget: float | None, n_trials: int | None) -> Plan:
                 fidelity=at,
                 name=describe_fidelity(view.axes, at),
                 trials=len(steps),
+                started=sum(step.new for step in steps),
                 epochs=sum(at.epochs - step.since for step in steps),
                 cost=sum(step.cost for step in steps),
                 seconds=sum(map(seconds, steps)),
@@ -155,7 +184,20 @@ def plan(study: Study, budget: float | None, n_trials: int | None) -> Plan:
     limits = [f"budget {budget:g}"] if budget is not None else []
     limits += [f"{n_trials} trials"] if n_trials is not None else []
     started = sum(step.new for step in played)
-    return Plan(study.study_name, tuple(rungs), started, " and ".join(limits), cost_unit(view.axes), complete)
+    lowest = (
+        scheduler.rungs(view.axes)[0] if hasattr(scheduler, "rungs") else rungs[0].fidelity if rungs else None
+    )
+    hedged = sum(step.new and step.fidelity != lowest for step in played)
+    return Plan(
+        study_name=study.study_name,
+        rungs=tuple(rungs),
+        started=started,
+        hedged=hedged,
+        limits=" and ".join(limits),
+        unit=cost_unit(view.axes),
+        complete=complete,
+        exact=exact,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +212,25 @@ class _Step:
     cost: float
 
 
-def _play(scheduler: Scheduler, view: StudyView, params: dict[str, Any], size: float) -> Iterator[_Step]:
+class _Qualities(Enum):
+    """How the values of new trials are made up; smaller is better."""
+
+    RANDOM = "random, and the same on every rung"
+    WORSE = "each worse than all before"
+    NOISE = "random, and other ones on every rung"
+
+
+def _play(
+    scheduler: Scheduler, view: StudyView, params: dict[str, Any], size: float, how: _Qualities
+) -> Iterator[_Step]:
     """Every segment that the scheduler would run, one after the other.
 
-    New trials have made-up qualities, which every rung shows as they are: no rung is dropped for its ranks.
-    Running trials count as ended where they were to end.
+    Trials that have a value keep it; new ones have made-up ones. Running trials count as ended where they
+    were to end.
     """
-    rng = np.random.default_rng(0)
-    trials = [_ended(t, view) if t.state == TrialState.RUNNING else t for t in view.trials]
+    play = list(_Qualities).index(how)
+    rng = np.random.default_rng(play)
+    trials = [_ended(t, view, t.values) if t.state == TrialState.RUNNING else t for t in view.trials]
     waiting = [t for t in trials if t.unfinished and t.state == TrialState.PAUSED]
     left: dict[str, Any] = {
         "starts_left": min(view.starts_left, size - len(trials)),
@@ -189,7 +242,11 @@ def _play(scheduler: Scheduler, view: StudyView, params: dict[str, Any], size: f
         since = 0
         if record.checkpoint is not None:
             since = view.axes.carried_epoch(record.checkpoint.epoch, record.checkpoint.fidelity, to)
-        ended = _ended(dataclasses.replace(record, fidelity=to, unfinished=False), view, rng)
+        value = float(record.number) if how is _Qualities.WORSE else float(rng.normal())
+        known = record.values
+        if how is _Qualities.NOISE and record.number >= len(view.trials):
+            known = {}
+        ended = _ended(dataclasses.replace(record, fidelity=to, unfinished=False), view, known, value)
         if new:
             trials.append(ended)
             left["starts_left"] -= 1
@@ -200,13 +257,14 @@ def _play(scheduler: Scheduler, view: StudyView, params: dict[str, Any], size: f
 
     while True:
         now = dataclasses.replace(view, trials=tuple(trials), **left)
+        now = dataclasses.replace(now, outlook=_MadeUp(now))
         if waiting:
             record = waiting.pop(0)
             if not now.fits(record.fidelity, record):
                 break
             yield run(record, record.fidelity, new=False)
             continue
-        match scheduler.decide(now, np.random.default_rng([0, len(trials)])):
+        match scheduler.decide(now, np.random.default_rng([play, len(trials)])):
             case Start(to, parent, figures) if left["starts_left"] > 0 and now.fits(to):
                 number = len(trials)
                 fresh = TrialRecord(
@@ -228,12 +286,11 @@ def _play(scheduler: Scheduler, view: StudyView, params: dict[str, Any], size: f
                 break
 
 
-def _ended(record: TrialRecord, view: StudyView, rng: np.random.Generator | None = None) -> TrialRecord:
-    """The trial as it will be when its segment has ended: with the value it has, or a made-up one."""
-    values = dict(record.values)
-    if not values:
-        draw = 0.0 if rng is None else float(rng.normal())
-        values = dict.fromkeys(view.metric_names, draw)
+def _ended(
+    record: TrialRecord, view: StudyView, known: Mapping[str, float], value: float = 0.0
+) -> TrialRecord:
+    """The trial as it will be when its segment has ended: with the values known of it, or a made-up one."""
+    values = dict(known) or dict.fromkeys(view.metric_names, value)
     at = record.fidelity
     last = Observation(at.epochs, values, 0.0, at)
     full = at == view.axes.full
@@ -245,6 +302,25 @@ def _ended(record: TrialRecord, view: StudyView, rng: np.random.Generator | None
         owner=None,
         attempt=max(1, record.attempt),
     )
+
+
+class _MadeUp:
+    """What is believed of made-up values: that they stay as they are, less surely the less was trained."""
+
+    def __init__(self, view: StudyView) -> None:
+        self._view = view
+
+    def at_horizon(self, records: Sequence[TrialRecord]) -> tuple[Floats, Floats]:
+        """See :class:`fidelity.records.Outlook`."""
+        axes = self._view.axes
+        trained = [axes.nominal_cost(record.fidelity) for record in records]
+        mean = [self._view.loss(record) for record in records]
+        return np.array(mean), np.maximum(1.0 - np.array(trained), 1e-6)
+
+    def fresh(self) -> tuple[float, float]:
+        """The same of a new trial."""
+        mean, _ = self.at_horizon([t for t in self._view.trials if t.values])
+        return float(mean.mean()), 1.0 + float(mean.std())
 
 
 class _Seconds:

@@ -13,6 +13,7 @@ from bonas._chart import BEST, DEFAULT, FULL, PARTIAL, canvas, chart, legend, no
 from bonas.fidelity_plot import plot_fidelities
 from bonas.leaderboard import cost_unit, last_observation, metric_value, ranking
 from bonas.pareto_plot import plot_hypervolume, plot_pareto_front
+from bonas.schedule_plot import plot_schedule, segments
 from fidelity.records import TrialState
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = [
     "plot_learning_curves",
     "plot_optimization_history",
     "plot_pareto_front",
+    "plot_schedule",
     "plot_study",
 ]
 
@@ -174,25 +176,12 @@ def _draw_history(figure: Any, study: Any, metric: str | None) -> None:
 
 def history(study: Any, metric: str) -> list[tuple[float, float, bool, int]]:
     """(cost so far, value, whether full, trial) at the end of every segment, in order of decisions."""
-    segments = []
-    for trial in study.trials:
-        order = [d for d in study.decisions(trial.number) if d["action"] in ("start", "resume")]
-        asked = {d["fidelity"]: d["ask"] for d in reversed(order)}
-        for curve in trial.curves:
-            for at in dict.fromkeys(o.fidelity for o in curve.observations):
-                made = [o for o in curve.observations if o.fidelity == at]
-                # What was added from elsewhere was never decided here; it was there before everything else,
-                # and cost this study nothing.
-                ask = asked.get(at, -1)
-                here = sum(o.cost for o in made) if ask >= 0 else 0.0
-                segments.append(((ask, trial.number), here, made[-1], trial))
-    points, cost = [], 0.0
-    for _, spent, last, trial in sorted(segments, key=lambda s: s[0]):
-        cost += spent
-        full = last.fidelity == study.axes.full and last.epoch == study.axes.full.epochs
-        if metric in last.values:
-            points.append((cost, last.values[metric], full, trial.number))
-    return points
+    top = study.axes.full
+    return [
+        (s.cost, s.last.values[metric], s.fidelity == top and s.last.epoch == top.epochs, s.trial.number)
+        for s in segments(study)
+        if metric in s.last.values
+    ]
 
 
 def plot_learning_curves(study: StudyLike, metric: str | None = None) -> Any:

@@ -21,7 +21,7 @@ from bonas.definition import Definition
 from bonas.endings import conclude, counts
 from bonas.errors import StaleTrialError
 from bonas.frozen import FrozenTrial
-from bonas.ledger import Ledger
+from bonas.ledger import Ledger, stamped
 from bonas.limits import check_limits
 from bonas.segment import Segment
 from bonas.store import Store, StudyRow
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import optuna
     import pandas as pd
 
+    from bonas.explaining import Explanation
     from bonas.feasibility import Latency
     from bonas.fidelity_report import FidelityReport
     from bonas.planning import Plan
@@ -241,6 +242,22 @@ class Study:
         check_limits(n_trials, budget, None, 1)
         return plan(self, budget, n_trials)
 
+    def explain(self, trial: FrozenTrial | int) -> Explanation:
+        """Why a trial was started, promoted, paused or stopped: a sentence for each decision about it.
+
+        The figures are those that the decisions were made from, stored with them. What a sampler's model
+        believed of a configuration is computed again from what had been observed by then.
+
+        Args:
+            trial: one of this study, or its number.
+
+        Raises:
+            ValueError: if there is no such trial.
+        """
+        from bonas.explaining import explain
+
+        return explain(self, trial.number if isinstance(trial, FrozenTrial) else trial)
+
     def to_optuna(self) -> optuna.study.Study:
         """A copy as a real Optuna study, for Optuna's tools (see :mod:`bonas.optuna_bridge`)."""
         from bonas.optuna_bridge import to_optuna
@@ -347,7 +364,7 @@ class Study:
                 state=TrialState.PAUSED if record.state == TrialState.RUNNING else record.state,
                 fidelity=record.fidelity,
                 seed=self._asking.trial_seed(number),
-                curves=record.curves,
+                curves=tuple(stamped(transaction, curve.observations) for curve in record.curves),
                 reason=record.reason,
                 lost=record.lost,
                 retrained=record.retrained,
@@ -502,6 +519,14 @@ class Study:
         """Set the totals that :meth:`ask` keeps; None means without limit."""
         self._asking.starts_limit = math.inf if n_trials is None else n_trials
         self._asking.budget = math.inf if budget is None else budget
+
+    def view_until(self, watermark: int) -> StudyView:
+        """What had been observed at a watermark: trials without any observation by then are left out."""
+        with self._ledger.transaction() as transaction:
+            view = self._asking.view()
+            curves = transaction.observed_until(watermark)
+        trials = (dataclasses.replace(view.trials[n], curves=curves[n]) for n in sorted(curves))
+        return dataclasses.replace(view, trials=tuple(trials), outlook=None)
 
     def limited_view(self, n_trials: int | None, budget: float | None) -> StudyView:
         """The view under limits other than those of the running call; see :meth:`limit`."""

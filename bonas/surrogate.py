@@ -102,9 +102,13 @@ class Forest:
     noise = 0.0
     """The spread over the trees holds the noise already."""
 
+    def each(self, X: NDArray[np.float32]) -> Floats:
+        """What each tree predicts, shape (trees, n), for inputs of shape (n, d)."""
+        return np.stack([tree.predict(X).reshape(-1) for tree in self._trees])
+
     def predict(self, X: NDArray[np.float32]) -> tuple[Floats, Floats]:
         """Mean and standard deviation over the trees, each of shape (n,), for inputs of shape (n, d)."""
-        each = np.stack([tree.predict(X).reshape(-1) for tree in self._trees])  # (trees, n)
+        each = self.each(X)
         return each.mean(axis=0), np.maximum(each.std(axis=0), _LEAST_STD)
 
 
@@ -283,6 +287,7 @@ class Surrogate:
             scalarised by the augmented Chebyshev function.
         n_trees: number of trees of the forest.
         n_process: the most rows that a process is fitted to, each the end of a segment.
+        whole_curves: whether the forest alone learns from all of a curve, not from the ends of segments only.
 
     Raises:
         ValueError: if nothing has been observed yet.
@@ -297,6 +302,7 @@ class Surrogate:
         weights: Floats | None = None,
         n_trees: int = 32,
         n_process: int = 300,
+        whole_curves: bool = True,
     ) -> None:
         rows = collect(view)
         if not rows.trials:
@@ -305,7 +311,7 @@ class Surrogate:
         self._full = np.asarray(view.axes.positions(view.axes.full), dtype=np.float32)
         few = int(rows.ends.sum()) <= n_process
         # Beyond the ends of segments a curve says little more, and a process may not have many rows.
-        keep = np.flatnonzero(rows.ends) if few else _subset(rows, rng)
+        keep = _subset(rows, rng) if whole_curves and not few else np.flatnonzero(rows.ends)
         rows_kept = tuple(rows.trials[i] for i in keep)
         scores = np.stack([_filled_scores(column[keep]) for column in rows.losses.T], axis=1)
         k = scores.shape[1]
@@ -326,7 +332,8 @@ class Surrogate:
         # Half of a tree's sample are latest values: however long the curves are, what they came to counts.
         chances = np.full(len(keep), 0.5 / len(keep))
         chances[latest] += 0.5 / len(latest)
-        self._model: Model = Forest(X, target, rng, chances=chances, n_trees=n_trees)
+        self._forest = Forest(X, target, rng, chances=chances, n_trees=n_trees)
+        self._model: Model = self._forest
         self.smooth = few
         """Whether what it believes changes little by little, not at a forest's splits alone."""
         if few:
@@ -352,11 +359,23 @@ class Surrogate:
 
     def predict_encoded(self, encoded: NDArray[np.float32]) -> tuple[Floats, Floats]:
         """The same without the noise of an evaluation, of what the encoder has encoded, shape (n, d)."""
+        mean, std = self._model.predict(self._at_full(encoded))
+        return mean + self._told(encoded), std
+
+    def each_encoded(self, encoded: NDArray[np.float32]) -> Floats:
+        """The same of each tree of the forest, shape (trees, n)."""
+        return self._forest.each(self._at_full(encoded)) + self._told(encoded)
+
+    def _at_full(self, encoded: NDArray[np.float32]) -> NDArray[np.float32]:
         full = np.broadcast_to(self._full, (len(encoded), len(self._full)))
-        mean, std = self._model.predict(np.concatenate([encoded, full], axis=1))
-        if self._beliefs is not None:
-            mean = mean + self._beliefs.predict(encoded, self._weights) @ self._agreement
-        return mean, std
+        return np.concatenate([encoded, full], axis=1)
+
+    def _told(self, encoded: NDArray[np.float32]) -> Floats | float:
+        """What earlier studies believe, as far as they are right."""
+        if self._beliefs is None:
+            return 0.0
+        told: Floats = self._beliefs.predict(encoded, self._weights) @ self._agreement
+        return told
 
 
 # Measured again, a latency differs by about so much (logarithm).

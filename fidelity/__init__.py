@@ -12,11 +12,17 @@ if TYPE_CHECKING:
     from fidelity.axes import Axes
     from fidelity.calibration import Calibration, calibrate
     from fidelity.data import Data, load_data
+    from fidelity.extrapolation import CurveExtrapolator, Distribution
     from fidelity.records import Curve, Fidelity, Observation, StudyView, TrialRecord, TrialState
     from fidelity.schedulers import (
+        ASHA,
         Action,
         Done,
+        ExtrapolationStopping,
+        FreezeThaw,
         FullFidelity,
+        Hyperband,
+        MedianStopping,
         Resume,
         Scheduler,
         Start,
@@ -30,7 +36,9 @@ _HOME = {
     "Axes": "fidelity.axes",
     "Calibration": "fidelity.calibration",
     "calibrate": "fidelity.calibration",
+    "CurveExtrapolator": "fidelity.extrapolation",
     "Data": "fidelity.data",
+    "Distribution": "fidelity.extrapolation",
     "load_data": "fidelity.data",
     "train_on": "fidelity.training",
     **dict.fromkeys(
@@ -38,9 +46,14 @@ _HOME = {
     ),
     **dict.fromkeys(
         (
+            "ASHA",
             "Action",
             "Done",
+            "ExtrapolationStopping",
+            "FreezeThaw",
             "FullFidelity",
+            "Hyperband",
+            "MedianStopping",
             "Resume",
             "Scheduler",
             "Start",
@@ -53,14 +66,21 @@ _HOME = {
 }
 
 __all__ = [
+    "ASHA",
     "Action",
     "Axes",
     "Calibration",
     "Curve",
+    "CurveExtrapolator",
     "Data",
+    "Distribution",
     "Done",
+    "ExtrapolationStopping",
     "Fidelity",
+    "FreezeThaw",
     "FullFidelity",
+    "Hyperband",
+    "MedianStopping",
     "Observation",
     "Resume",
     "Scheduler",

@@ -206,6 +206,38 @@ def compare(
     return Comparison(tau, size, low, high, n)
 
 
+def correlation(x: ArrayLike, y: ArrayLike, among: ArrayLike) -> tuple[float, float]:
+    """Pearson's correlation of normal scores, corrected for selection by the cheap losses; and its worth.
+
+    A quick sibling of :func:`compare`, for decisions made a thousand times: with the same u,
+    r' = r u / sqrt(1 + r^2 (u^2 - 1)).
+
+    Args:
+        x: (n,) cheap losses of the networks seen in both evaluations.
+        y: (n,) their dear losses.
+        among: (m,) cheap losses of all networks, also of those seen in the cheap evaluation only.
+
+    Returns:
+        r', and n / u^2: networks that differ little in the cheap losses tell little of how these rank.
+        Both are 0 where there is nothing to rank.
+    """
+    from scipy.special import ndtri
+    from scipy.stats import rankdata
+
+    low, high = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    everything = np.sort(np.asarray(among, dtype=np.float64))
+    n, m = len(low), len(everything)
+    if n < 2 or np.ptp(low) == 0 or np.ptp(high) == 0:
+        return 0.0, 0.0
+    below, upto = (np.searchsorted(everything, low, side) for side in ("left", "right"))
+    a = ndtri(np.clip((below + upto) / (2 * m), 0.5 / m, 1 - 0.5 / m))
+    b = ndtri((rankdata(high) - 0.5) / n)
+    r = float(np.corrcoef(a, b)[0, 1])
+    of_all = ndtri((np.arange(m) + 0.5) / m)
+    more = min(25.0, max(1.0, float(of_all.var() / a.var()))) - 1
+    return r * math.sqrt(more + 1) / math.sqrt(1 + r * r * more), n / (more + 1)
+
+
 def _ranks(x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Dense ranks: no infinities to subtract, and NaN the largest."""
     arrays = [np.asarray(v, dtype=np.float64) for v in (x, y)]

@@ -19,6 +19,8 @@ import numpy as np
 from fidelity.pareto import spread_order
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from fidelity.axes import Axes
 
 AXIS_NAMES = ("epochs", "subset", "resolution", "width", "depth")
@@ -103,6 +105,8 @@ class Observation:
     """The fidelity of the segment it was made in (``fidelity.epochs`` is that segment's last epoch)."""
     seconds: float | None = field(default=None, compare=False)
     """What the epochs since the observation before took, None where unknown; no part of what is equal."""
+    watermark: int = field(default=0, compare=False)
+    """The study's change counter when it was told; no part of what is equal."""
 
     def __post_init__(self) -> None:
         if self.epoch < 1:
@@ -226,6 +230,19 @@ class Bounds(Protocol):
         """
 
 
+class Outlook(Protocol):
+    """What is believed of trials at full fidelity, for schedulers that decide by beliefs.
+
+    Beliefs are losses: smaller is better. With one metric they are in its unit.
+    """
+
+    def at_horizon(self, records: Sequence[TrialRecord]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and standard deviation of each trial's loss at full fidelity, (n,); each must have a value."""
+
+    def fresh(self) -> tuple[float, float]:
+        """The same of a configuration that is yet to be started."""
+
+
 @dataclass(frozen=True, slots=True)
 class Earlier:
     """What a study was told of an earlier one when it was made."""
@@ -274,6 +291,8 @@ class StudyView:
     """The study's constraints, None if it has none."""
     earlier: tuple[Earlier, ...] = ()
     """What is known from earlier studies."""
+    outlook: Outlook | None = None
+    """What is believed of its trials' ends, worked out when asked for; None where nobody has provided it."""
 
     def loss(self, record: TrialRecord, metric: int = 0) -> float:
         """The latest value of one metric, turned so that smaller is better; NaN where there is none."""

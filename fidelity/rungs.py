@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -81,6 +81,43 @@ def losses(
         if o is not None and name in o.values:
             found[trial.number] = view.signed(o.values[name], metric)
     return found
+
+
+class Reader:
+    """Reads numbers of many trials, again only of those that have changed since.
+
+    What it says is a function of its arguments; remembering changes nothing but the time.
+    """
+
+    def __init__(self) -> None:
+        self._of: Hashable = None
+        self._rows: dict[int, tuple[TrialRecord, Sequence[float]]] = {}
+
+    def read(
+        self, trials: Sequence[TrialRecord], of: Hashable, row: Callable[[TrialRecord], Sequence[float]]
+    ) -> NDArray[np.float64]:
+        """What ``row`` says of each trial, shape (n, columns).
+
+        Args:
+            trials: which.
+            of: what else ``row`` depends on; with another one everything is read anew.
+            row: the same number of columns for every trial.
+        """
+        known = self._rows if of == self._of else {}
+        rows: dict[int, tuple[TrialRecord, Sequence[float]]] = {}
+        for trial in trials:
+            found = known.get(id(trial))
+            # Frozen records: the same object says the same. Holding it keeps its identity its own.
+            rows[id(trial)] = (trial, row(trial)) if found is None else found
+        self._of, self._rows = of, rows
+        return np.array([numbers for _, numbers in rows.values()], dtype=np.float64)
+
+
+def loss_at(trial: TrialRecord, rung: Fidelity, view: StudyView, metric: int) -> float:
+    """What a trial lost on a rung; smaller is better, NaN if it was not seen there."""
+    o = observed(trial, rung)
+    value = math.nan if o is None else o.values.get(view.metric_names[metric], math.nan)
+    return view.signed(value, metric)
 
 
 def seen_on_both(low: Mapping[int, float], high: Mapping[int, float]) -> Seen:

@@ -56,15 +56,15 @@ class Axis:
 
     @staticmethod
     def of(hyperparameter: Any) -> Axis:
-        name, default = hyperparameter.name, _plain(hyperparameter.default_value)
+        name, default = hyperparameter.name, plain(hyperparameter.default_value)
         match hyperparameter:
             case CategoricalHyperparameter():
-                return Axis(name, default, tuple(map(_plain, hyperparameter.choices)))
+                return Axis(name, default, tuple(map(plain, hyperparameter.choices)))
             case OrdinalHyperparameter():
-                return Axis(name, default, tuple(map(_plain, hyperparameter.sequence)))
+                return Axis(name, default, tuple(map(plain, hyperparameter.sequence)))
             case UniformIntegerHyperparameter() | UniformFloatHyperparameter() as h:
                 whole = isinstance(h, UniformIntegerHyperparameter)
-                return Axis(name, default, None, _plain(h.lower), _plain(h.upper), h.log, whole)
+                return Axis(name, default, None, plain(h.lower), plain(h.upper), h.log, whole)
         raise ValueError(f"{hyperparameter!r}: peers search categories, ordinals and uniform ranges only.")
 
     def value(self, unit: float) -> Any:
@@ -109,18 +109,19 @@ class Flat:
         return self.active({a.name: a.value(float(u)) for a, u in zip(self.axes, units, strict=True)})
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value without NumPy's type."""
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _folder(owner: object) -> str:
+def folder(owner: object) -> str:
     """A folder for what a package writes, deleted with its owner."""
     path = tempfile.mkdtemp()
     weakref.finalize(owner, shutil.rmtree, path, ignore_errors=True)
     return path
 
 
-def _sign(task: Task) -> int:
+def loss_sign(task: Any) -> int:
     """What turns the task's values into losses."""
     return -1 if task.direction == "maximize" else 1
 
@@ -164,44 +165,50 @@ class Optuna:
 # SMAC -----------------------------------------------------------------------------------------------------
 
 
+def smac_forest(space: ConfigurationSpace, seed: int) -> Any:
+    """The forest of SMAC's facades, but without a bound on its leaves, and in one thread.
+
+    For as many leaves as that bound room is made before each tree (135 ms).
+    """
+    from smac.model.random_forest import RandomForest
+
+    return RandomForest(
+        space,
+        log_y=True,
+        n_trees=10,
+        ratio_features=1.0,
+        bootstrapping=True,
+        min_samples_split=2,
+        min_samples_leaf=1,
+        max_leaf_nodes=None,
+        n_jobs=1,
+        seed=seed,
+    )
+
+
 class SMAC:
     """A facade of SMAC, asked and told.
 
     The scenario is deterministic, so that every evaluation is a new configuration; SMAC's default evaluates
-    good ones up to three times with other seeds. The forest is the facade's, but grows without a bound on its
-    leaves, for which room is made before each tree (135 ms), and in one thread.
+    good ones up to three times with other seeds.
     """
 
     def __init__(self, facade: str, task: Task, seed: int) -> None:
         import smac
-        from smac.model.random_forest import RandomForest
 
-        self._sign = _sign(task)
+        self._sign = loss_sign(task)
         self._space = task.space.configuration_space
         scenario = smac.Scenario(
-            self._space, deterministic=True, n_trials=TRIALS, seed=seed, output_directory=_folder(self)
+            self._space, deterministic=True, n_trials=TRIALS, seed=seed, output_directory=folder(self)
         )
-        forest = None
-        if facade == "HyperparameterOptimizationFacade":
-            forest = RandomForest(
-                self._space,
-                log_y=True,
-                n_trees=10,
-                ratio_features=1.0,
-                bootstrapping=True,
-                min_samples_split=2,
-                min_samples_leaf=1,
-                max_leaf_nodes=None,
-                n_jobs=1,
-                seed=seed,
-            )
+        forest = smac_forest(self._space, seed) if facade == "HyperparameterOptimizationFacade" else None
         self._smac = getattr(smac, facade)(
             scenario, lambda config, seed=0: 0.0, model=forest, overwrite=True, logging_level=40
         )
 
     def ask(self) -> dict[str, Any]:
         self._asked = self._smac.ask()
-        return {name: _plain(value) for name, value in dict(self._asked.config).items()}
+        return {name: plain(value) for name, value in dict(self._asked.config).items()}
 
     def tell(self, params: Mapping[str, Any], value: float) -> None:
         from ConfigSpace import Configuration
@@ -227,8 +234,8 @@ class DEHB:
         from dehb.optimizers import AsyncDE
 
         flat = Flat(task.space.configuration_space)
-        sign = _sign(task)
-        path = _folder(self)
+        sign = loss_sign(task)
+        path = folder(self)
 
         def optimize(evaluate: Callable[[dict[str, Any]], float]) -> None:
             AsyncDE(
@@ -302,6 +309,16 @@ def _call(optimize: Callable[..., None], asked: queue.Queue[Any], told: queue.Qu
 # NePS -----------------------------------------------------------------------------------------------------
 
 
+def neps_parameter(axis: Axis) -> Any:
+    """The same as NePS takes it."""
+    import neps
+
+    if axis.choices is not None:
+        return neps.HPOCategorical(list(axis.choices))
+    kind = neps.HPOInteger if axis.whole else neps.HPOFloat
+    return kind(axis.low, axis.high, log=axis.log)
+
+
 class NePS:
     """Bayesian optimization as NePS takes it by itself where there is neither a fidelity nor a prior.
 
@@ -312,24 +329,15 @@ class NePS:
     def __init__(self, task: Task, seed: int) -> None:
         import neps
 
-        _seed_globally(seed)
-        self._sign = _sign(task)
+        seed_globally(seed)
+        self._sign = loss_sign(task)
         self._flat = Flat(task.space.configuration_space)
-        space = neps.SearchSpace({axis.name: self._parameter(axis) for axis in self._flat.axes})
+        space = neps.SearchSpace({axis.name: neps_parameter(axis) for axis in self._flat.axes})
         self._neps = neps.AskAndTell(neps.algorithms.bayesian_optimization(space))
-
-    @staticmethod
-    def _parameter(axis: Axis) -> Any:
-        import neps
-
-        if axis.choices is not None:
-            return neps.HPOCategorical(list(axis.choices))
-        kind = neps.HPOInteger if axis.whole else neps.HPOFloat
-        return kind(axis.low, axis.high, log=axis.log)
 
     def ask(self) -> dict[str, Any]:
         self._trial = self._neps.ask()
-        return self._flat.active({name: _plain(value) for name, value in self._trial.config.items()})
+        return self._flat.active({name: plain(value) for name, value in self._trial.config.items()})
 
     def tell(self, params: Mapping[str, Any], value: float) -> None:
         # The configuration told takes the place of the one asked for, which would count as running otherwise.
@@ -341,6 +349,16 @@ class NePS:
 # Syne Tune ------------------------------------------------------------------------------------------------
 
 
+def syne_tune_domain(axis: Axis) -> Any:
+    """The same as Syne Tune takes it."""
+    from syne_tune import config_space
+
+    if axis.choices is not None:
+        return config_space.choice(list(axis.choices))
+    kind = ("log" if axis.log else "") + ("randint" if axis.whole else "uniform")
+    return getattr(config_space, kind)(axis.low, axis.high)
+
+
 class SyneTune:
     """A scheduler of Syne Tune for one fidelity, asked and told; some draw from NumPy's global generator."""
 
@@ -348,26 +366,17 @@ class SyneTune:
         from syne_tune.optimizer import baselines
         from syne_tune.optimizer.schedulers.ask_tell_scheduler import AskTellScheduler
 
-        _seed_globally(seed)
-        self._sign = _sign(task)
+        seed_globally(seed)
+        self._sign = loss_sign(task)
         self._flat = Flat(task.space.configuration_space)
-        space = {axis.name: self._domain(axis) for axis in self._flat.axes}
+        space = {axis.name: syne_tune_domain(axis) for axis in self._flat.axes}
         self._scheduler = AskTellScheduler(
             getattr(baselines, scheduler)(space, metric="loss", do_minimize=True, random_seed=seed)
         )
 
-    @staticmethod
-    def _domain(axis: Axis) -> Any:
-        from syne_tune import config_space
-
-        if axis.choices is not None:
-            return config_space.choice(list(axis.choices))
-        kind = ("log" if axis.log else "") + ("randint" if axis.whole else "uniform")
-        return getattr(config_space, kind)(axis.low, axis.high)
-
     def ask(self) -> dict[str, Any]:
         self._trial = self._scheduler.ask()
-        return self._flat.active({name: _plain(value) for name, value in self._trial.config.items()})
+        return self._flat.active({name: plain(value) for name, value in self._trial.config.items()})
 
     def tell(self, params: Mapping[str, Any], value: float) -> None:
         self._trial.config = self._flat.of(params)
@@ -386,10 +395,10 @@ class BoTorch:
     """
 
     def __init__(self, task: Task, seed: int) -> None:
-        _seed_globally(seed)
+        seed_globally(seed)
         import torch
 
-        self._sign = _sign(task)
+        self._sign = loss_sign(task)
         self._flat = Flat(task.space.configuration_space)
         axes = self._flat.axes
         self._first = torch.quasirandom.SobolEngine(len(axes), scramble=True, seed=seed).draw(
@@ -442,7 +451,7 @@ def _levels(axis: Axis) -> tuple[Any, ...] | None:
     return axis.choices or (tuple(range(int(axis.low), int(axis.high) + 1)) if axis.whole else None)
 
 
-def _seed_globally(seed: int) -> None:
+def seed_globally(seed: int) -> None:
     """For packages that draw from global generators."""
     import random
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from search.outcome import Outcome
-    from search.statistics import Ranking
+    from search.significance import Ranking
 
 FLOOR = 1e-3
 """Mean regrets below this part of the median row's are drawn at it: the scale is logarithmic."""
@@ -62,12 +62,12 @@ def over_evaluations(
     outcomes: Mapping[str, Mapping[str, Outcome]], names: Sequence[str], styles: Styles, path: Path
 ) -> None:
     """A panel for each task: mean regret of the best visited, with bands of two standard errors."""
-    figure, panels = _panels(names)
-    for name, axes in zip(names, panels, strict=True):
+    figure, axes_of = panels(names)
+    for name, axes in zip(names, axes_of, strict=True):
         for method, by_task in outcomes.items():
             if name in by_task:
                 regret = by_task[name].visited
-                _line(
+                line(
                     axes,
                     np.arange(1, regret.shape[1] + 1),
                     regret,
@@ -76,7 +76,7 @@ def over_evaluations(
                 )
         axes.set_title(name, fontsize=9)
         axes.set_xlim(1, None)
-    _finish(figure, panels, "evaluations", path)
+    finish(figure, axes_of, "evaluations", path)
 
 
 def over_seconds(
@@ -87,8 +87,8 @@ def over_seconds(
     A line begins once half of a method's runs have a first result, and ends when half are at their end.
     """
     names = [n for n in names if all(o[n].task.seconds is not None for o in outcomes.values() if n in o)]
-    figure, panels = _panels(names)
-    for name, axes in zip(names, panels, strict=True):
+    figure, axes_of = panels(names)
+    for name, axes in zip(names, axes_of, strict=True):
         for method, by_task in outcomes.items():
             if name not in by_task:
                 continue
@@ -100,19 +100,25 @@ def over_seconds(
             started = np.isfinite(regret).mean(axis=0) >= 0.5
             regret = np.where(np.isfinite(regret), regret, outcome.task.scale)
             shown = started & (unit * grid <= np.median(outcome.total_seconds))
-            _line(axes, grid[shown], regret[:, shown], outcome.task.scale, styles.of(method))
+            line(axes, grid[shown], regret[:, shown], outcome.task.scale, styles.of(method))
         axes.set_title(name, fontsize=9)
         axes.set_xscale("log")
-    _finish(figure, panels, "trainings of the median row's length", path)
+    finish(figure, axes_of, "trainings of the median row's length", path)
 
 
-def ranks(average: Mapping[str, np.ndarray], at: Sequence[int], styles: Styles, path: Path) -> None:
+def ranks(
+    average: Mapping[str, np.ndarray],
+    at: Sequence[float],
+    styles: Styles,
+    path: Path,
+    unit: str = "evaluations",
+) -> None:
     """Average rank of each method after so many evaluations."""
     figure = Picture(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     for method, values in average.items():
         axes.plot(at, values, **styles.of(method))
-    axes.set_xlabel("evaluations")
+    axes.set_xlabel(unit)
     axes.set_ylabel("average rank (1 is best)")
     axes.invert_yaxis()
     axes.grid(alpha=0.25)
@@ -121,7 +127,11 @@ def ranks(average: Mapping[str, np.ndarray], at: Sequence[int], styles: Styles, 
 
 
 def critical_differences(
-    rankings: Mapping[int, Ranking], methods: Sequence[str], styles: Styles, path: Path
+    rankings: Mapping[int, Ranking],
+    methods: Sequence[str],
+    styles: Styles,
+    path: Path,
+    unit: str = "evaluations",
 ) -> None:
     """Demšar's diagram for each number of evaluations: bars join what does not differ significantly."""
     height = 0.22 * len(methods) + 1.0
@@ -129,7 +139,7 @@ def critical_differences(
     panels = np.atleast_1d(figure.subplots(len(rankings), 1))
     for axes, (evaluations, ranking) in zip(panels, rankings.items(), strict=True):
         _diagram(axes, ranking, methods, styles)
-        axes.set_title(f"after {evaluations} evaluations", fontsize=10, loc="left")
+        axes.set_title(f"after {evaluations} {unit}", fontsize=10, loc="left")
     figure.savefig(path, dpi=_DOTS_PER_INCH)
 
 
@@ -172,13 +182,15 @@ def _diagram(axes: Axes, ranking: Ranking, methods: Sequence[str], styles: Style
     axes.grid(axis="x", alpha=0.25)
 
 
-def _panels(names: Sequence[str]) -> tuple[Picture, list[Axes]]:
+def panels(names: Sequence[str]) -> tuple[Picture, list[Axes]]:
+    """A picture with a panel for each name."""
     rows = -(-len(names) // _COLUMNS)
     figure = Picture(figsize=(4.2 * _COLUMNS, 2.8 * rows + 0.8), layout="constrained")
     return figure, [figure.add_subplot(rows, _COLUMNS, i + 1) for i in range(len(names))]
 
 
-def _line(axes: Axes, x: np.ndarray, regret: np.ndarray, scale: float, style: Mapping[str, Any]) -> None:
+def line(axes: Axes, x: np.ndarray, regret: np.ndarray, scale: float, style: Mapping[str, Any]) -> None:
+    """The mean of regrets, shape (runs, len(x)), with a band of two standard errors."""
     mean = regret.mean(axis=0)
     error = _ERRORS * regret.std(axis=0, ddof=1) / np.sqrt(len(regret)) if len(regret) > 1 else 0 * mean
     floor = FLOOR * scale
@@ -187,15 +199,16 @@ def _line(axes: Axes, x: np.ndarray, regret: np.ndarray, scale: float, style: Ma
     axes.fill_between(x, low, high, color=style["color"], alpha=0.05 * style["linewidth"], linewidth=0)
 
 
-def _finish(figure: Picture, panels: Sequence[Axes], label: str, path: Path) -> None:
-    for axes in panels:
+def finish(figure: Picture, axes_of: Sequence[Axes], label: str, path: Path) -> None:
+    """Scales, labels, the legend below, and the file."""
+    for axes in axes_of:
         axes.set_yscale("log")
         axes.grid(alpha=0.25)
         axes.tick_params(labelsize=8)
-    for axes in panels[-_COLUMNS:]:
+    for axes in axes_of[-_COLUMNS:]:
         axes.set_xlabel(label, fontsize=9)
     figure.supylabel("regret", fontsize=10)
-    lines = {line.get_label(): line for axes in panels for line in axes.get_lines()}
+    lines = {line.get_label(): line for axes in axes_of for line in axes.get_lines()}
     figure.legend(
         handles=list(lines.values()), loc="outside lower center", ncols=6, fontsize=9, frameon=False
     )

@@ -22,13 +22,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import _runs
 import numpy as np
 
-from search import methods, pictures, recommend, run, statistics, tasks
+from search import methods, pictures, recommend, run, significance, tasks
 from search.outcome import Outcome, outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from search.statistics import Ranking
+    from search.significance import Ranking
 
     Column = Callable[[Outcome], Iterable[float]]
 
@@ -55,7 +55,7 @@ class Results:
 
     def ranking(self, evaluations: int) -> Ranking:
         """Of the ranked methods, after so many evaluations."""
-        return statistics.rank(self.regrets(evaluations), np.random.default_rng(0))
+        return significance.rank(self.regrets(evaluations), np.random.default_rng(0))
 
     def regrets(self, evaluations: int) -> list[list[np.ndarray]]:
         """Visited, for each task and each ranked method, one for each seed."""
@@ -245,7 +245,7 @@ def draw(results: Results, rankings: Mapping[int, Ranking], folder: Path) -> Non
     pictures.over_seconds(results.outcomes, results.tasks, styles, folder / "search_seconds.png")
     pictures.critical_differences(rankings, results.ranked, styles, folder / "search_critical.png")
     after = range(1, EVALUATIONS + 1)
-    average = [np.mean([statistics.expected_ranks(r) for r in results.regrets(n)], axis=0) for n in after]
+    average = [np.mean([significance.expected_ranks(r) for r in results.regrets(n)], axis=0) for n in after]
     lines = dict(zip(results.ranked, np.transpose(average), strict=True))
     pictures.ranks(lines, after, styles, folder / "search_ranks.png")
 

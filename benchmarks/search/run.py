@@ -88,20 +88,12 @@ def code(method: str) -> dict[str, str]:
         PackageNotFoundError: if a package is not installed.
     """
     entry = methods.entries()[method]
-    found = {package: importlib.metadata.version(package) for package in entry.packages}
-    return found | ({"behaviour": entry.behaviour()} if entry.behaviour else {})
+    return _runs.code(entry.packages, entry.behaviour)
 
 
 def current(method: str) -> list[dict[str, Any]]:
     """A method's runs with its settings of today, by the code of the latest of them; one for each seed."""
-    settings = _runs.plain(methods.entries()[method].settings)
-    found = [r for r in _runs.read(path(method)) if r["settings"] == settings]
-    runs: dict[tuple[str, int], dict[str, Any]] = {}
-    for run in found:
-        one = run["task"], run["seed"]
-        if run["code"] == found[-1]["code"] and run["evaluations"] >= runs.get(one, run)["evaluations"]:
-            runs[one] = run
-    return list(runs.values())
+    return _runs.current(path(method), methods.entries()[method].settings, "evaluations")
 
 
 def path(method: str) -> Path:

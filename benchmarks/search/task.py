@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from _nearest import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -84,19 +85,16 @@ class Task:
         Raises:
             ValueError: if ``params`` is no configuration of the space, or no row is left.
         """
-        own = self._index.get(frozenset(params.items()))
-        if own is None:
-            canonical = self.space.validate(params)
-            own = self._index.get(frozenset(canonical.items()))
+        own = self._rows.find(params)
         if own is not None and not (self.sampled and own in visited):
             return own
         if not self.sampled:
             raise ValueError(f"{self.name}: has no row for {dict(params)}.")
         if len(set(visited)) == len(self):
             raise ValueError(f"{self.name}: all {len(self)} rows are visited. Ask for fewer evaluations.")
-        distance = self._distance(self.space.encode([self.space.validate(params)]))
-        distance[list(visited)] = np.inf
-        return int(distance.argmin())
+        distances = self._rows.distances(params)
+        distances[list(visited)] = np.inf
+        return int(distances.argmin())
 
     def params(self, row: int) -> dict[str, Any]:
         """The configuration of a row."""
@@ -136,24 +134,5 @@ class Task:
         return losses - losses.min()
 
     @cached_property
-    def _index(self) -> dict[frozenset[tuple[str, Any]], int]:
-        rows = range(len(self) - 1, -1, -1)  # of equal rows the first one counts
-        return {frozenset(self.rows[i].items()): i for i in rows}
-
-    @cached_property
-    def _encoded(self) -> Floats:
-        return self.space.encode(self.rows)
-
-    @cached_property
-    def _starts(self) -> list[int]:
-        """The first encoded column of each hyperparameter: a category has one column for each choice."""
-        names = [name.split("=")[0] for name in self.space.encode_names]
-        return [i for i, name in enumerate(names) if i == 0 or name != names[i - 1]]
-
-    def _distance(self, encoded: Floats) -> Floats:
-        difference = np.abs(self._encoded - encoded)
-        inactive = np.isnan(self._encoded), np.isnan(encoded)
-        difference[inactive[0] ^ inactive[1]] = 1
-        difference[inactive[0] & inactive[1]] = 0
-        distance: Floats = np.maximum.reduceat(difference, self._starts, axis=1).mean(axis=1)
-        return distance
+    def _rows(self) -> Rows:
+        return Rows(self.space, self.rows)

@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_search(commands)
     _add_show(commands)
     _add_best(commands)
+    _add_explain(commands)
     _add_space(commands)
     return parser
 
@@ -161,7 +162,8 @@ def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
     how.add_argument(
         "--scheduler",
         metavar="NAME",
-        help="what is trained for how long: successive-halving or full (default: successive-halving)",
+        help="what is trained for how long: asha, successive-halving, hyperband, median-stopping, "
+        "extrapolation-stopping, freeze-thaw or full (default: asha)",
     )
     how.add_argument(
         "--axis",
@@ -282,6 +284,19 @@ def _add_best(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser.set_defaults(run=_best)
 
 
+def _add_explain(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = commands.add_parser(
+        "explain",
+        help="why a trial was started, promoted, paused or stopped",
+        description="Print a sentence for every decision about a trial, with the figures it was made from.",
+        epilog="Example: bonas explain runs/digits-chain 12",
+        allow_abbrev=False,
+    )
+    parser.add_argument("study", metavar="STUDY", help="the study's folder")
+    parser.add_argument("trial", type=_number, metavar="TRIAL", help="its number (`bonas show` lists them)")
+    parser.set_defaults(run=_explain)
+
+
 def _add_space(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser = commands.add_parser(
         "space",
@@ -363,6 +378,13 @@ def _best(arguments: argparse.Namespace) -> int:
     return run(arguments)
 
 
+def _explain(arguments: argparse.Namespace) -> int:
+    from bonas.cli.folder import open_folder
+
+    print(open_folder(arguments.study).load().explain(arguments.trial))
+    return 0
+
+
 def _space(arguments: argparse.Namespace) -> int:
     from bonas.cli.space import run
 
@@ -404,6 +426,12 @@ def _bytes(text: str) -> int:
     if not 1 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r}: must be a number of bytes, such as 500MB or 8e9")
     return round(value)
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a trial's number, from 0")
+    return int(text)
 
 
 def _seed(text: str) -> int:

@@ -39,7 +39,16 @@ SAMPLERS = {
     "random": "random",
     "optuna-tpe": "optuna",
 }
-SCHEDULERS = ("successive-halving", "full")
+# Name on the command line → class.
+SCHEDULERS = {
+    "successive-halving": "SuccessiveHalving",
+    "asha": "ASHA",
+    "hyperband": "Hyperband",
+    "median-stopping": "MedianStopping",
+    "extrapolation-stopping": "ExtrapolationStopping",
+    "freeze-thaw": "FreezeThaw",
+    "full": "FullFidelity",
+}
 CLASS_WEIGHTS = ("balanced",)
 DEFAULT_AXES = ["epochs=1:27"]
 DEFAULT_BUDGET = 20.0
@@ -311,17 +320,12 @@ def _open(
 ) -> Study:
     import bonas
     from bonas import samplers
-    from fidelity.schedulers import FullFidelity, SuccessiveHalving
+    from fidelity import schedulers
     from fidelity.tasks import task_of, told
 
     sampler = None if arguments.sampler is None else samplers.get(SAMPLERS[arguments.sampler])
-    match arguments.scheduler:
-        case "full":
-            scheduler: FullFidelity | SuccessiveHalving | None = FullFidelity()
-        case "successive-halving":
-            scheduler = SuccessiveHalving()
-        case _:
-            scheduler = None
+    chosen = arguments.scheduler
+    scheduler = None if chosen is None else schedulers.REGISTRY[SCHEDULERS[chosen]]()
     if not folder.exists:
         axes = axes or parse_axes(DEFAULT_AXES)
         space = _space(settings, data, arguments)  # a wrong --fix leaves no folder behind

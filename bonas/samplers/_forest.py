@@ -6,12 +6,15 @@ Knows the surrogate's predictions and the space's neighbourhoods, nothing of net
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bonas.acquisition import log_expected_improvement
 from bonas.samplers._base import Allowed, at_least, draw_new, found_infeasible
+from bonas.samplers._branches import due, steps, within
+from bonas.samplers._refits import Refits, until
 from bonas.surrogate import Encoder, Feasible, Surrogate
 from fidelity.records import TrialState
 
@@ -33,6 +36,15 @@ _LEADING = 20
 _ROUNDS, _STARTS, _STEPS = 4, 4, 16
 # Candidates less likely to be feasible are proposed only where there are no others.
 _LIKELY = 0.5
+# Trials up to which a process is fitted as well, where one model serves many asks.
+_SMOOTH = 64
+# Where evaluations are cheap, this part of them is drawn from the prior: a model of first epochs is sure of
+# itself where a slow starter would win in the end.
+_PRIOR_SHARE = 0.2
+# Further prior draws where one model serves many asks.
+_PRIOR_FOR_MANY = 256
+# Trees whose belief one of many asks of the same model goes by.
+_SOME = 8
 # The improvement expected beyond a limit outweighs any small chance to be within: such candidates come last.
 _LAST = -1e9
 
@@ -93,6 +105,8 @@ class ForestSampler:
         self.random_fraction = random_fraction
         self.seed = seed
         self._encoder: Encoder | None = None
+        self._refits = Refits()
+        self._known: _Known | None = None
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{k}={v}" for k, v in self.to_dict().items() if k != "name")
@@ -122,12 +136,35 @@ class ForestSampler:
                     return dict(params)
         if not valued or n_informative < self._initial(space) or rng.random() < self.random_fraction:
             return draw_new(space, allowed, rng)
+        fit = self._refits.newest(view)
+        if fit is not None and rng.random() < _PRIOR_SHARE:
+            return draw_new(space, allowed, rng)
+        if fit is None:
+            ranked = self._searched(space, view, rng, allowed)
+        else:
+            ranked = self._known_at(space, view, *fit).ranked(rng)
+        for params in _first_allowed(*ranked, allowed, 1):
+            return params
+        return draw_new(space, allowed, rng)
+
+    def _searched(
+        self, space: Space, view: StudyView, rng: np.random.Generator, allowed: Allowed
+    ) -> tuple[list[dict[str, Any]], NDArray[np.float64]]:
+        """Candidates of a model of everything, and what each is worth."""
+        beliefs = self._encode(space).beliefs(view)
         weights = rng.dirichlet(np.ones(len(view.metric_names)))
         encoder = self._encode(space)
         model = Surrogate(encoder, view, rng, weights=weights, n_trees=self.n_trees, n_process=self.n_process)
-        order = np.argsort(model.beliefs, kind="stable")
+        order = [int(i) for i in np.argsort(model.beliefs, kind="stable")]
+        branch = due(space, [trial.params for trial in view.trials], rng)
         incumbents = [dict(model.trials[i].params) for i in order[: self.n_incumbents]]
-        candidates = self._candidates(space, incumbents, rng)
+        candidates: list[dict[str, Any]] = []
+        if branch is not None:  # as if there were no other: its own best is to be improved upon
+            order = [i for i in order if within(branch, model.trials[i].params)] or order
+            inside = [dict(model.trials[i].params) for i in order[: self.n_incumbents]]
+            candidates = _distinct(steps(space, branch, _distinct([*inside, *incumbents]), rng))
+        if not candidates:
+            candidates = self._candidates(space, incumbents, rng)
         if beliefs is not None:
             candidates += beliefs.leading(_LEADING)
         refused = [found_infeasible(view, trial) for trial in view.trials]
@@ -142,7 +179,7 @@ class ForestSampler:
 
         value = worth(candidates)
         starts: list[dict[str, Any]] = []
-        for _ in range(_ROUNDS if model.smooth else 0):
+        for _ in range(_ROUNDS if model.smooth and branch is None else 0):
             before, starts = starts, _first_allowed(candidates, value, allowed, _STARTS)
             known = {tuple(params.items()) for params in candidates}
             drawn = [mutant for params in starts for mutant in space.neighbours(params, rng, _STEPS)]
@@ -151,9 +188,45 @@ class ForestSampler:
                 break
             candidates += near
             value = np.concatenate([value, worth(near)])
-        for params in _first_allowed(candidates, value, allowed, 1):
-            return params
-        return draw_new(space, allowed, rng)
+        return candidates, value
+
+    def _known_at(self, space: Space, view: StudyView, watermark: int, ended: int) -> _Known:
+        """The candidates of the fit at a watermark."""
+        first = view.trials[0]
+        of = (space, first.key, first.seed, view.metric_names, view.directions, watermark)
+        if self._known is None or self._known.of != of:
+            then = until(view, watermark)
+            # Watermarks also count what an interruption cost; how many segments have ended does not.
+            rng = np.random.default_rng([first.seed, ended])
+            if not any(all(name in trial.values for name in view.metric_names) for trial in then.trials):
+                self._known = _Known(of, [], np.empty((1, 0)), np.zeros((1, 1)), np.empty(0))
+            elif len(then.trials) <= min(_SMOOTH, self.n_process):
+                found, value = self._searched(space, then, rng, Allowed(space, then))
+                self._known = _Known(of, found, None, None, value)
+            else:
+                self._known = self._fitted(space, then, rng, of)
+        return self._known
+
+    def _fitted(self, space: Space, view: StudyView, rng: np.random.Generator, of: Any) -> _Known:
+        """What a forest alone makes of candidates: of cheap evaluations there are many, and short curves."""
+        encoder = self._encode(space)
+        weights = rng.dirichlet(np.ones(len(view.metric_names)))
+        model = Surrogate(
+            encoder, view, rng, weights=weights, n_trees=self.n_trees, n_process=0, whole_curves=False
+        )
+        order = np.argsort(model.beliefs, kind="stable")[: self.n_incumbents]
+        incumbents = [model.trials[i].params for i in order]
+        candidates = self._candidates(space, [dict(params) for params in incumbents], rng)
+        candidates = _distinct([*candidates, *space.sample(_PRIOR_FOR_MANY, rng)])
+        if (beliefs := encoder.beliefs(view)) is not None:
+            candidates += beliefs.leading(_LEADING)
+        refused = [found_infeasible(view, trial) for trial in view.trials]
+        feasible = Feasible(encoder, view, refused, rng, n_trees=self.n_trees)
+        encoded = encoder(candidates)
+        log_chance = feasible.log_probability(encoded)
+        log_chance = np.where(log_chance < np.log(_LIKELY), log_chance + _LAST, log_chance)
+        best = model.each_encoded(encoder.remembered(incumbents))
+        return _Known(of, candidates, model.each_encoded(encoded), best, log_chance)
 
     def posterior(
         self, space: Space, view: StudyView, configurations: Sequence[Mapping[str, Any]]
@@ -200,6 +273,31 @@ class ForestSampler:
                 drawn += space.neighbours(drawn[i], rng, _FURTHER)
         drawn += space.sample(_PRIOR, rng)
         return _distinct(drawn)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What one fit made of its candidates."""
+
+    of: Any
+    """What it was fitted to."""
+    candidates: list[dict[str, Any]]
+    each: NDArray[np.float64] | None
+    """What each tree predicts of them, shape (trees, n); None if their worth is told as a whole."""
+    best: NDArray[np.float64] | None
+    """The same of the incumbents."""
+    worth: NDArray[np.float64]
+    """What is added to the logarithm of the expected improvement; without trees that, too; shape (n,)."""
+
+    def ranked(self, rng: np.random.Generator) -> tuple[list[dict[str, Any]], NDArray[np.float64]]:
+        """The candidates and what each is worth: in the eyes of some trees, so that asks differ."""
+        if self.each is None or self.best is None:
+            return self.candidates, self.worth
+        some = rng.choice(len(self.each), size=min(_SOME, len(self.each)), replace=False)
+        each = self.each[some]
+        best = float(self.best[some].mean(axis=0).min())
+        value = log_expected_improvement(each.mean(axis=0), each.std(axis=0), best)
+        return self.candidates, value + self.worth
 
 
 def _distinct(configurations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

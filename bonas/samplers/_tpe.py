@@ -24,18 +24,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bonas.samplers._base import Allowed, at_least, draw_new, found_infeasible
+from bonas.samplers._base import Allowed, at_least, draw_new
 from bonas.samplers._codes import Coded
-from bonas.samplers._ranking import reached
-from fidelity.records import TrialState
+from bonas.samplers._facts import Facts, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
     from bonas.samplers._knowledge import Knowledge
-    from fidelity.records import StudyView, TrialRecord
+    from fidelity.records import StudyView
     from spaces import Space
     from spaces.table import Codes, Domain
 
@@ -104,17 +103,18 @@ class TPESampler:
     def sample(self, space: Space, view: StudyView, rng: np.random.Generator) -> dict[str, Any] | None:
         """The allowed candidate with the greatest score; None once the space is used up."""
         allowed = Allowed(space, view)
-        groups = split(view)
+        kernels = self._of(space)
+        kernels.facts.update(view)
+        groups = split(kernels.facts)
         knowledge = self._told(space, view)
-        if not groups.good or groups.n_informative < self.n_initial:
+        if not len(groups.good) or groups.n_informative < self.n_initial:
             for params in () if knowledge is None else knowledge.best(len(view.trials)):
                 if allowed(params):
                     return dict(params)
             return draw_new(space, allowed, rng)
-        kernels = self._of(space)
         best: dict[str, Any] | None = None
         for _ in range(_ROUNDS):
-            candidates = kernels.draw(groups, self.n_candidates, rng)
+            candidates = kernels.draw(kernels.facts.rows[groups.good], self.n_candidates, rng)
             if knowledge is not None:
                 leading = kernels.coded.table.codes(knowledge.leading(self.n_candidates // 2))
                 candidates = np.concatenate([candidates, leading])
@@ -154,51 +154,42 @@ class TPESampler:
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """The trials of a study, told apart."""
+    """The trials of a study, told apart; each group the places of its trials."""
 
-    good: tuple[TrialRecord, ...]
-    bad: tuple[TrialRecord, ...]
-    infeasible: tuple[TrialRecord, ...]
+    good: Cells
+    bad: Cells
+    infeasible: Cells
     n_informative: int
     """Trials with a value, and failed ones."""
 
 
-def split(view: StudyView) -> Groups:
+def split(facts: Facts) -> Groups:
     """The good trials, the bad ones (failed or still without a value too), and those found infeasible."""
-    valued: list[TrialRecord] = []
-    bad: list[TrialRecord] = []
-    infeasible: list[TrialRecord] = []
-    n_failed = 0
-    for trial in view.trials:
-        if trial.state is TrialState.INFEASIBLE:
-            # Of what can be counted nothing need be estimated.
-            if found_infeasible(view, trial):
-                infeasible.append(trial)
-        elif trial.state is TrialState.FAIL:
-            bad.append(trial)
-            n_failed += 1
-        elif all(name in trial.values for name in view.metric_names):
-            valued.append(trial)
-        else:
-            bad.append(trial)
+    kinds = facts.kinds
+    valued = np.flatnonzero(kinds == Kind.VALUED)
     n_good = min(math.ceil(_SHARE * len(valued)), _MOST_GOOD)
-    good = best(view, valued, n_good)
-    chosen = {trial.number for trial in good}
-    bad += [trial for trial in valued if trial.number not in chosen]
-    return Groups(tuple(good), tuple(bad), tuple(infeasible), len(valued) + n_failed)
+    good = valued[best(facts.far[valued], facts.losses[valued], n_good)]
+    without = np.flatnonzero((kinds == Kind.WAITING) | (kinds == Kind.FAILED))
+    bad = np.concatenate([without, np.setdiff1d(valued, good)])
+    n_informative = len(valued) + int((kinds == Kind.FAILED).sum())
+    return Groups(good, bad, np.flatnonzero(kinds == Kind.INFEASIBLE), n_informative)
 
 
-def best(view: StudyView, trials: Sequence[TrialRecord], n: int) -> list[TrialRecord]:
-    """The ``n`` best of trials with values: those of the highest fidelity reached first."""
-    far = np.array(reached(view, trials))
-    losses = np.array([view.losses(trial) for trial in trials]).reshape(-1, len(view.metric_names))
+def best(far: Floats, losses: Floats, n: int) -> Cells:
+    """The places of the ``n`` best of trials with values: those of the highest fidelity reached first.
+
+    Args:
+        far: how far each was evaluated, shape (m,).
+        losses: shape (m, metrics).
+        n: at most m.
+    """
     chosen: list[int] = []
     for level in np.unique(far)[::-1]:
-        rows = np.flatnonzero(far == level)
-        chosen += rows[_best_rows(losses[rows], n - len(chosen))].tolist()
         if len(chosen) == n:
             break
-    return [trials[i] for i in chosen]
+        rows = np.flatnonzero(far == level)
+        chosen += rows[_best_rows(losses[rows], n - len(chosen))].tolist()
+    return np.array(chosen, dtype=np.intp)
 
 
 def _best_rows(losses: Floats, n: int) -> Cells:
@@ -337,24 +328,24 @@ class Kernels:
         ]
         self._tables: dict[float, _Tables] = {}
         self._several = np.array([column.n > 1 for column in self.columns], dtype=np.bool_)
+        self._inactive = np.array([column.n for column in self.columns], dtype=np.intp)
+        self.facts = Facts(lambda trials: self.cells(self.coded.table.codes(trials)))
+        """The trials of the latest view, their rows cells."""
 
     def cells(self, codes: Codes) -> Cells:
         """The cells of rows of codes, shape (n, p)."""
         cells = [column.cells(codes[:, j]) for j, column in enumerate(self.columns)]
         return np.stack(cells, axis=1) if cells else np.empty((len(codes), 0), dtype=np.intp)
 
-    def _centres(self, trials: Sequence[TrialRecord]) -> Cells:
-        """The cells of the trials' values and, last, the prior's kernel: nothing active."""
-        prior = np.array([[column.n for column in self.columns]], dtype=np.intp)
-        return np.concatenate([self.cells(self.coded.trials(trials)), prior.reshape(1, -1)])
-
-    def redraw(self, good: Sequence[TrialRecord]) -> float:
+    def redraw(self, good: Cells) -> float:
         """ε: of a kernel's hyperparameters one is redrawn on average, more while few trials are good.
 
         Drawing a fixed share of them anew would, of dozens that are active, leave none of a trial as it was.
+
+        Args:
+            good: the cells of the good trials, shape (g, p).
         """
-        codes = self.coded.trials(good)
-        n_active = np.median((~np.isnan(codes) & self._several).sum(axis=1))
+        n_active = np.median(((good < self._inactive) & self._several).sum(axis=1))
         return 1 / max(1 + len(good), float(n_active))
 
     def tables(self, redraw: float) -> _Tables:
@@ -372,10 +363,16 @@ class Kernels:
             self._tables[redraw] = _Tables(tuple(cumulative), tuple(logarithms))
         return self._tables[redraw]
 
-    def draw(self, groups: Groups, n: int, rng: np.random.Generator) -> Codes:
-        """Up to ``n`` rows of codes from the good trials' mixture, those that a clause forbids left out."""
-        tables = self.tables(self.redraw(groups.good))
-        centres = self._centres(groups.good)
+    def draw(self, good: Cells, n: int, rng: np.random.Generator) -> Codes:
+        """Up to ``n`` rows of codes from the good trials' mixture, those that a clause forbids left out.
+
+        Args:
+            good: the cells of the good trials, shape (g, p).
+            n: how many are drawn.
+            rng: draws them.
+        """
+        tables = self.tables(self.redraw(good))
+        centres = self._and_prior(good)
         centres = centres[rng.integers(len(centres), size=n)]
         table = np.empty(centres.shape)
         for j, column in enumerate(self.columns):
@@ -385,25 +382,36 @@ class Kernels:
         table = self.coded.table.deactivate(table)
         return table[self.coded.table.allowed(table)]
 
-    def densities(self, trials: Sequence[TrialRecord], codes: Codes, redraw: float) -> NDArray[np.float32]:
-        """The logarithm of every trial's kernel and, last, of the prior; shape (rows, trials + 1)."""
-        centres, cells = self._centres(trials), self.cells(codes)
-        logs = np.zeros((len(cells), len(centres)), dtype=np.float32)
-        for j, table in enumerate(self.tables(redraw).logarithms):
-            logs += table[cells[:, j]][:, centres[:, j]]
+    def densities(self, trials: Cells, codes: Codes, redraw: float) -> NDArray[np.float32]:
+        """The logarithm of every trial's kernel and, last, of the prior; shape (rows, trials + 1).
+
+        Args:
+            trials: their cells, shape (trials, p).
+            codes: of the configurations, shape (rows, p).
+            redraw: ε.
+        """
+        centres, cells = self._and_prior(trials).T, self.cells(codes).T
+        logs = np.zeros((len(codes), len(trials) + 1), dtype=np.float32)
+        for table, row, column in zip(self.tables(redraw).logarithms, cells, centres, strict=True):
+            logs += table[row][:, column]
         return logs
 
     def score(self, groups: Groups, candidates: Codes, rng: np.random.Generator) -> Floats:
-        """The scores of rows of codes, shape (c,)."""
-        bad, infeasible = _some(groups.bad, rng), _some(groups.infeasible, rng)
-        logs = self.densities([*groups.good, *bad, *infeasible], candidates, self.redraw(groups.good))
-        prior, a, b = logs[:, -1:], len(groups.good), len(groups.good) + len(bad)
+        """The scores of rows of codes, shape (c,), by the latest view's trials."""
+        good, bad, infeasible = groups.good, _some(groups.bad, rng), _some(groups.infeasible, rng)
+        centres = self.facts.rows[np.concatenate([good, bad, infeasible])]
+        logs = self.densities(centres, candidates, self.redraw(self.facts.rows[good]))
+        prior, a, b = logs[:, -1:], len(good), len(good) + len(bad)
         score = _mixture(logs[:, :a], prior) - _mixture(logs[:, a:b], prior)
-        if infeasible:
+        if len(infeasible):
             n_feasible, n = len(groups.good) + len(groups.bad), len(groups.infeasible)
             feasible = math.log(n_feasible) + _mixture(logs[:, :b], prior)
             score += feasible - np.logaddexp(feasible, math.log(n) + _mixture(logs[:, b:-1], prior))
         return score
+
+    def _and_prior(self, centres: Cells) -> Cells:
+        """Cells of trials and, last, those of the prior's kernel: nothing active."""
+        return np.concatenate([centres, self._inactive[None]])
 
 
 def _mixture(logs: NDArray[np.float32], prior: NDArray[np.float32]) -> Floats:
@@ -414,7 +422,7 @@ def _mixture(logs: NDArray[np.float32], prior: NDArray[np.float32]) -> Floats:
     return result
 
 
-def _some(trials: tuple[TrialRecord, ...], rng: np.random.Generator) -> Sequence[TrialRecord]:
+def _some(trials: Cells, rng: np.random.Generator) -> Cells:
     if len(trials) <= _MOST_BAD:
         return trials
-    return [trials[i] for i in np.sort(rng.choice(len(trials), size=_MOST_BAD, replace=False))]
+    return trials[np.sort(rng.choice(len(trials), size=_MOST_BAD, replace=False))]

@@ -250,15 +250,19 @@ class Transaction:
         numbers = [row.number for row in rows]
         # With most of the study changed one scan is cheaper than a list of numbers.
         few = len(numbers) <= 100
-        curves: dict[int, dict[int, list[Observation]]] = defaultdict(lambda: defaultdict(list))
-        among = _observations.c.number.in_(numbers) if few else sa.true()
-        order = (_observations.c.number, _observations.c.curve, _observations.c.epoch)
-        for o in self._rows(_observations, among, *order):
-            observation = Observation(o.epoch, _object(o.metrics), o.cost, _fidelity(o.fidelity), o.seconds)
-            curves[o.number][o.curve].append(observation)
+        curves = self._observed(_observations.c.number.in_(numbers) if few else sa.true())
         among = _checkpoints.c.number.in_(numbers) if few else sa.true()
         saved = {c.number: c for c in self._rows(_checkpoints, among)}
         return [_record(row, curves.get(row.number, {}), saved.get(row.number)) for row in rows]
+
+    @_intact("a trial")
+    def observed_until(self, watermark: int) -> dict[int, tuple[Curve, ...]]:
+        """The curves of every trial, by number, as they were at a watermark."""
+        found = self._observed(_observations.c.watermark <= watermark)
+        return {
+            number: tuple(Curve(tuple(curves[index])) for index in sorted(curves))
+            for number, curves in found.items()
+        }
 
     def asks(self) -> int:
         """How many decisions were made: the number of the next ask."""
@@ -417,6 +421,17 @@ class Transaction:
         )
 
     # -- inside --------------------------------------------------------------------------------------
+
+    def _observed(self, where: sa.ColumnElement[bool]) -> dict[int, dict[int, list[Observation]]]:
+        """Observations by trial and curve, in order of their epochs."""
+        curves: dict[int, dict[int, list[Observation]]] = defaultdict(lambda: defaultdict(list))
+        order = (_observations.c.number, _observations.c.curve, _observations.c.epoch)
+        for o in self._rows(_observations, where, *order):
+            observation = Observation(
+                o.epoch, _object(o.metrics), o.cost, _fidelity(o.fidelity), o.seconds, o.watermark
+            )
+            curves[o.number][o.curve].append(observation)
+        return curves
 
     def _rows(
         self, table: sa.Table, where: sa.ColumnElement[bool], *order: sa.ColumnElement[Any]

@@ -2,6 +2,18 @@
 
 A scheduler returns an action and never acts: the study consumes it. ``decide`` is a function of the
 view and the generator, so a decision can be repeated from what the store holds.
+
+With an action go the figures it was made from: JSON-ready, finite, named as the scheduler likes.
+``study.explain`` puts these into words, and lists others by their names where there is no ``why``:
+
+    why          a clause that follows "because"
+    rung, of     position of the rung it is trained to, from 0, and how many there are
+    rank, among  its place, from 1, among so many it was compared with
+    waiting      so many waited on the rung below, of which it was the best
+    quota        so many of them may go on
+    hedge        rungs that a new trial skips: a list of {"rung", "share", "correlation", "n": ...}
+    end          what was believed of its end: {"mean": ..., "low": ..., "high": ...}, values of the first
+                 metric at the horizon, the ends of a 90 % interval
 """
 
 from __future__ import annotations
@@ -41,6 +53,7 @@ class Stop:
 
     trial: TrialRecord
     reason: str = "stopped by the scheduler"
+    figures: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

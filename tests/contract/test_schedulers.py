@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import json
 from typing import Any
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 
 import bonas
 from bonas import TrialState, fidelity
-from fidelity.records import Curve, Observation, StudyView, TrialRecord
-from fidelity.schedulers import REGISTRY, Done, Resume, Scheduler, Start, Wait, from_dict
+from fidelity.records import CheckpointRecord, Curve, Observation, StudyView, TrialRecord
+from fidelity.schedulers import REGISTRY, Done, Resume, Scheduler, Start, Stop, Wait, from_dict
 
 AXES = [
     fidelity.Axes(),
@@ -346,3 +347,193 @@ class TestMeasuredCosts:
         assert s.spent <= limits.get("budget", np.inf) + 1e-9
         assert len(s.trials) <= limits.get("n_trials", np.inf)
         assert TrialState.COMPLETE in [t.state for t in s.trials]
+
+
+class TestHyperband:
+    def test_the_published_brackets(self) -> None:
+        # Li et al. (2018), table 1: R = 81, eta = 3.
+        s = study(scheduler=fidelity.Hyperband(), axes=fidelity.Axes(epochs=(1, 81)))
+        plan = s.plan(n_trials=81 + 34 + 15 + 8 + 5)
+        assert [r.fidelity.epochs for r in plan.rungs] == [1, 3, 9, 27, 81]
+        assert [r.started for r in plan.rungs] == [81, 34, 15, 8, 5]
+        assert plan.rungs[-1].trials == 1 + 1 + 1 + 2 + 5
+
+    def test_every_bracket_costs_about_the_same_and_after_the_last_comes_the_first(self) -> None:
+        s = Run(fidelity.Hyperband(), fidelity.Axes(epochs=(1, 9)), 0, 1, n_trials=9 + 5 + 3 + 9).study
+        brackets = [t.record.figures["bracket"] for t in s.trials]
+        assert brackets == [0] * 9 + [1] * 5 + [2] * 3 + [3] * 9
+        cost = [sum(t.cost for t in s.trials if t.record.figures["bracket"] == b) for b in range(4)]
+        assert cost == pytest.approx([21 / 9, 21 / 9, 3, 21 / 9])
+        begun = [min(o.fidelity.epochs for o in t.curves[0].observations) for t in s.trials]
+        assert begun == [1] * 9 + [3] * 5 + [9] * 3 + [1] * 9
+
+    def test_the_best_of_each_bracket_go_on_from_where_they_were(self) -> None:
+        s = Run(fidelity.Hyperband(), fidelity.Axes(epochs=(1, 9)), 3, 1, n_trials=17).study
+        for bracket in range(3):
+            members = [t for t in s.trials if t.record.figures["bracket"] == bracket]
+            best = min(members, key=lambda t: t.params["x"])
+            assert best.state == TrialState.COMPLETE
+            assert best.curves[0].epochs == tuple(range(1, 10))  # one curve: nothing was trained twice
+
+    @pytest.mark.parametrize("wrong", [{"eta": 1}, {"eta": True}, {"n_rungs": 0}, {"n_rungs": True}])
+    def test_wrong_settings_are_refused(self, wrong: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match="must be"):
+            fidelity.Hyperband(**wrong)
+
+
+def by_median(**settings: Any) -> bonas.Study:
+    """A study of ten constant curves, 0 the best, checked after 3 of 9 epochs."""
+    scheduler = fidelity.MedianStopping(eta=3, **settings)
+    s = study(scheduler=scheduler, axes=fidelity.Axes(epochs=(1, 9), width=(0.5, 1.0)))
+    for x in (5, 6, 4, 7, 3, 8, 2, 9, 1, 0):
+        s.enqueue_trial({**numbers().default, "x": x / 10})
+    s.optimize(constant, n_trials=10)
+    return s
+
+
+def constant(trial: bonas.Trial) -> None:
+    trial.load_checkpoint()
+    for epoch in trial.epochs():
+        trial.report(trial.params["x"], epoch)
+        trial.save_checkpoint({})
+
+
+class TestMedianStopping:
+    def test_what_is_worse_than_the_median_is_stopped_for_good(self) -> None:
+        s = by_median(grace=0.3)
+        stopped = [t for t in s.trials if t.state == TrialState.PRUNED]
+        # The first five have nobody to be compared with; 0.8 and 0.9 are then worse than the median.
+        assert [t.params["x"] for t in stopped] == [0.8, 0.9]
+        assert all(t.fidelity.epochs == 3 and len(t.curves[0]) == 3 for t in stopped)
+        assert all(t.state == TrialState.COMPLETE for t in s.trials if t not in stopped)
+
+    def test_the_figures_are_stored_and_the_reason_said(self) -> None:
+        s = by_median(grace=0.3)
+        last = s.decisions(5)[-1]
+        assert last["action"] == "stop"
+        assert last["figures"] == {
+            "reason": s.trials[5].reason,
+            "rung": 1,
+            "of": 2,
+            "epoch": 3,
+            "best": {"value": 0.8},
+            "median": {"value": 0.5},
+            "others": 5,
+        }
+        assert "value 0.8 against 0.5" in str(s.trials[5].reason)
+
+    def test_grace_and_startup(self) -> None:
+        def stopped(**settings: Any) -> list[tuple[float, int]]:
+            trials = [t for t in by_median(**settings).trials if t.state == TrialState.PRUNED]
+            return [(t.params["x"], t.fidelity.epochs) for t in trials]
+
+        assert stopped(grace=0.0) == [(0.8, 1), (0.9, 1)]
+        assert stopped(grace=0.9) == []
+        assert stopped(n_startup=9) == []
+        assert stopped(n_startup=1)[:2] == [(0.6, 1), (0.7, 1)]
+
+    def test_the_best_so_far_is_held_against_the_running_averages(self) -> None:
+        axes = fidelity.Axes(epochs=(3, 9))
+        at = axes.fidelity({"epochs": 3})
+
+        def trial(number: int, *values: float) -> TrialRecord:
+            made = tuple(Observation(e, {"value": v}, 0.1, at) for e, v in enumerate(values, start=1))
+            return TrialRecord(number, {}, str(number), TrialState.PAUSED, at, curves=(Curve(made),))
+
+        # Their averages are 2, their last values 1: a best of 1.5 is good enough, its last value is not.
+        others = [trial(n, 3.0, 2.0, 1.0) for n in range(5)]
+        scheduler = fidelity.MedianStopping(eta=3)
+        rng = np.random.default_rng(0)
+        for values, action in (((4.0, 1.5, 4.0), Resume), ((4.0, 2.0, 4.0), Resume), ((4.0, 2.1, 4.0), Stop)):
+            one = dataclasses.replace(trial(0, *values))
+            rest = [dataclasses.replace(t, number=t.number + 1, state=TrialState.COMPLETE) for t in others]
+            assert isinstance(scheduler.decide(StudyView((one, *rest), axes), rng), action)
+
+    def test_of_several_metrics_it_has_to_be_worse_in_every_one(self) -> None:
+        axes = fidelity.Axes(epochs=(1, 3))
+        low = axes.lowest
+
+        def trial(number: int, state: TrialState, **values: float) -> TrialRecord:
+            curve = Curve((Observation(1, values, 0.1, low),))
+            return TrialRecord(number, {}, str(number), state, low, curves=(curve,))
+
+        def decided(**values: float) -> Any:
+            others = [trial(n, TrialState.PRUNED, accuracy=0.8, size=5.0) for n in range(1, 8)]
+            one = trial(0, TrialState.PAUSED, **values)
+            view = StudyView((one, *others), axes, ("maximize", "minimize"), ("accuracy", "size"))
+            return fidelity.MedianStopping(eta=3).decide(view, np.random.default_rng(0))
+
+        assert isinstance(decided(accuracy=0.7, size=4.0), Resume)
+        assert isinstance(decided(accuracy=0.9, size=6.0), Resume)
+        assert isinstance(decided(accuracy=0.7, size=6.0), Stop)
+
+    def test_the_other_axes_stay_full_and_nothing_is_begun_that_cannot_end(self) -> None:
+        axes = fidelity.Axes(epochs=(1, 9), width=(0.5, 1.0))
+        s = Run(fidelity.MedianStopping(), axes, 0, 2, budget=4.5).study
+        assert {t.fidelity.width for t in s.trials} == {1.0}
+        assert {t.state for t in s.trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+
+    @pytest.mark.parametrize("wrong", [{"eta": 1}, {"grace": 1.0}, {"grace": -0.1}, {"n_startup": 0}])
+    def test_wrong_settings_are_refused(self, wrong: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match="must be"):
+            fidelity.MedianStopping(**wrong)
+
+
+class TestFreezeThaw:
+    axes = fidelity.Axes(epochs=(1, 8))
+
+    def frozen(self, number: int, *values: float) -> TrialRecord:
+        """A trial trained for as many epochs as it has values."""
+        at = self.axes.fidelity({"epochs": len(values)})
+        curve = Curve(tuple(Observation(e, {"value": v}, 1 / 8, at) for e, v in enumerate(values, start=1)))
+        state = TrialState.COMPLETE if len(values) == 8 else TrialState.PAUSED
+        saved = CheckpointRecord(len(values), at, "none", "", 0)
+        return TrialRecord(number, {}, str(number), state, at, curves=(curve,), checkpoint=saved)
+
+    def many(self) -> list[TrialRecord]:
+        """Twelve trials, most of them seen for an epoch or two; number 5 falls fastest."""
+        rng = np.random.default_rng(0)
+        trials = [self.frozen(0, *(1 + 0.5**e for e in range(8))), self.frozen(1, 2.0, 1.6, 1.4, 1.3)]
+        trials += [self.frozen(n, 2 + rng.uniform(0, 0.5), 1.7 + rng.uniform(0, 0.2)) for n in range(2, 12)]
+        trials[5] = self.frozen(5, 1.8, 0.9)
+        return trials
+
+    def decided(self, trials: list[TrialRecord], **limits: Any) -> Any:
+        view = StudyView(tuple(trials), self.axes, **limits)
+        return fidelity.FreezeThaw().decide(view, np.random.default_rng(0))
+
+    def test_the_most_promising_curve_is_thawed_for_one_rung(self) -> None:
+        action = self.decided(self.many(), starts_left=0, budget_left=10.0)
+        assert isinstance(action, Resume)
+        assert (action.trial.number, action.fidelity.epochs) == (5, 4)
+        assert action.figures["end"]["low"] < action.figures["end"]["mean"] < action.figures["end"]["high"]
+        assert action.figures["end"]["mean"] < 1
+
+    def test_where_the_paused_ones_are_hopeless_a_new_one_is_opened_but_not_too_many(self) -> None:
+        best = [self.frozen(n, *(0.1 + 0.01 * n + 0.5**e for e in range(8))) for n in range(4)]
+        hopeless = [self.frozen(n, 5.0 + n / 9, 4.9 + n / 9) for n in range(4, 9)]
+        assert isinstance(self.decided(best + hopeless), Start)
+        opened = [self.frozen(n, 2.0 + n / 99) for n in range(4, 99)]
+        assert isinstance(self.decided(best + opened), Resume)
+
+    def test_what_is_left_finishes_the_one_believed_best(self) -> None:
+        action = self.decided(self.many(), budget_left=6.5 / 8)
+        assert (action.trial.number, action.fidelity) == (5, self.axes.full)
+        assert "just finishes it" in action.figures["why"]
+        # Nobody else takes the budget while it runs.
+        running = [
+            dataclasses.replace(t, state=TrialState.RUNNING) if t.number == 5 else t for t in self.many()
+        ]
+        assert isinstance(self.decided(running, budget_left=6.5 / 8), Wait)
+
+    def test_limited_by_trials_alone_it_ends_when_the_best_is_evaluated_in_full(self) -> None:
+        s = Run(fidelity.FreezeThaw(), self.axes, 0, 2, n_trials=12).study
+        complete = [t for t in s.trials if t.state == TrialState.COMPLETE]
+        assert complete
+        assert min(t.params["x"] for t in complete) == min(t.params["x"] for t in s.trials)
+        assert len(complete) < 12
+
+    @pytest.mark.parametrize("wrong", [{"eta": 1}, {"opening": 0}, {"opening": 1.5}, {"opening": True}])
+    def test_wrong_settings_are_refused(self, wrong: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match="must"):
+            fidelity.FreezeThaw(**wrong)

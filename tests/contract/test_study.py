@@ -535,16 +535,16 @@ class TestActions:
                 if not view.trials:
                     return Start(view.axes.fidelity({"epochs": 3}))
                 paused = [t for t in view.trials if t.state == TrialState.PAUSED]
-                return Stop(paused[0], "hopeless") if paused else Done()
+                return Stop(paused[0], "hopeless", {"median": 2.5}) if paused else Done()
 
         s = study(axes=NINE, scheduler=Stopping())
         s.optimize(counting())
         return s
 
-    def test_stop_is_written_with_its_reason(self) -> None:
+    def test_stop_is_written_with_its_reason_and_figures(self) -> None:
         s = self.stopped()
         assert [d["action"] for d in s.decisions(0)] == ["start", "stop"]
-        assert s.decisions(0)[1]["figures"] == {"reason": "hopeless"}
+        assert s.decisions(0)[1]["figures"] == {"reason": "hopeless", "median": 2.5}
 
     def test_resume_continues_and_wait_and_done_end(self) -> None:
         s = self.run(lambda trial: Resume(trial, Fidelity(epochs=9), {"why": 1}))

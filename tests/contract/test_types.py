@@ -172,12 +172,12 @@ def test_wrong_settings_are_refused_by_name(wrong: dict[str, Any]) -> None:
         study(**wrong)
 
 
-def test_the_defaults_are_the_forest_and_full_or_halving() -> None:
+def test_the_defaults_are_the_forest_and_full_or_asha() -> None:
     s = bonas.create_study(space=numbers())
     assert type(s.sampler).__name__ == "ForestSampler"
     assert type(s.scheduler).__name__ == "FullFidelity"
     s = bonas.create_study(space=choices(), axes=fidelity.Axes(epochs=(1, 9)))
-    assert type(s.scheduler).__name__ == "SuccessiveHalving"
+    assert type(s.scheduler).__name__ == "ASHA"
 
 
 def test_states_are_the_six_of_the_contract() -> None:

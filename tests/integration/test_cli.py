@@ -66,10 +66,8 @@ def test_a_search_reports_both_test_accuracies_and_how_to_go_on(searched: tuple[
 def test_a_pipe_gets_a_line_for_every_segment_and_no_control_characters(searched: tuple[Path, Ran]) -> None:
     folder, ran = searched
     lines = [line for line in ran.out.splitlines() if re.match(r" +[\d.]+ s  trial", line)]
-    # Four starts at one epoch; those promoted to three ran twice.
-    promoted = sum(t.fidelity.epochs == 3 for t in trials(folder))
-    assert promoted > 0
-    assert len(lines) == 4 + promoted
+    ran_once = [t for t in trials(folder) if t.fidelity.epochs == 1]
+    assert len(ran_once) < len(trials(folder)) < len(lines)
     assert "\x1b" not in ran.out
 
 
@@ -241,7 +239,7 @@ def test_a_reader_that_leaves_early_is_no_error(searched: tuple[Path, Ran]) -> N
 
 BAD = {
     "unknown sampler": (["--sampler", "forrest"], "Did you mean forest"),
-    "unknown scheduler": (["--scheduler", "hyperband"], "Known are successive-halving, full"),
+    "unknown scheduler": (["--scheduler", "hyperbant"], "Did you mean hyperband?"),
     "unknown space": (["--space", "chian"], "Did you mean chain"),
     "unknown axis": (["--axis", "epoch=1:9"], "Did you mean epochs"),
     "axis without values": (["--axis", "epochs"], "must be a range such as epochs=1:27"),

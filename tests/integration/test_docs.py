@@ -52,6 +52,14 @@ def test_the_examples_about_objectives_run() -> None:
     assert study.spent > 3
 
 
+def test_the_examples_about_extrapolation_run() -> None:
+    names = run("extrapolation.md")
+    truth = [loss[-1] for loss in names["losses"]]
+    last = [loss[7] for loss in names["losses"]]
+    errors = [abs(a - b) for a, b in zip(names["ends"].median, truth, strict=True)]
+    assert sum(errors) < 0.3 * sum(abs(a - b) for a, b in zip(last, truth, strict=True))
+
+
 def test_the_examples_about_fidelities_run() -> None:
     names = run(
         "fidelity.md",
@@ -66,3 +74,20 @@ def test_the_examples_about_fidelities_run() -> None:
     assert {row.axis for row in calibration.reduced} == {"epochs", "subset", "width"}
     assert names["study"].axes == calibration.axes
     assert names["study"].plan(budget=8).started > 0
+
+
+def test_the_examples_about_schedulers_run() -> None:
+    names = run(
+        "schedulers.md",
+        ('"digits"', '"wine"'),
+        ("spaces.chain(", "spaces.chain_mlp("),
+        ("(1, 27)", "(1, 3)"),
+        ("budget=6", "budget=2"),
+    )
+    study, own = names["study"], names["own"]
+    assert study.spent > 1
+    assert len(study.explain(study.best_trial).sentences) >= 2
+    # The schedule of one's own moves the best of ten to the end.
+    own.optimize(lambda trial: float(trial.number), n_trials=10)
+    assert [t.number for t in own.trials if t.state == "COMPLETE"] == [0]
+    assert "because of every ten trials the best goes on" in repr(own.explain(0))

@@ -350,14 +350,14 @@ def test_expected_ranks_are_the_mean_over_all_ways_to_pick_one_seed_of_each(samp
     from scipy.stats import rankdata
 
     each = [rankdata(picked) for picked in itertools.product(*samples)]
-    found = _module("statistics").expected_ranks([np.array(s, dtype=float) for s in samples])
+    found = _module("significance").expected_ranks([np.array(s, dtype=float) for s in samples])
     np.testing.assert_allclose(found, np.mean(each, axis=0))
 
 
 def test_a_method_that_is_always_better_is_significantly_so_and_an_equal_one_is_not() -> None:
     rng = np.random.default_rng(1)
     regrets = [[rng.random(10), rng.random(10), 2 + rng.random(12)] for _ in range(8)]
-    ranking = _module("statistics").rank(regrets, np.random.default_rng(0), resamples=200)
+    ranking = _module("significance").rank(regrets, np.random.default_rng(0), resamples=200)
     for other_tasks in (False, True):
         low, high = ranking.interval(2, 0, other_tasks=other_tasks)
         assert 1 < low <= high <= 2

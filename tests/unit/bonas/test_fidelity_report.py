@@ -42,6 +42,7 @@ def searched(
             "direction": "maximize",
             "metric_names": ["accuracy"],
             "sampler": RandomSampler(),
+            "scheduler": fidelity.SuccessiveHalving(),
             **settings,
         }
     )

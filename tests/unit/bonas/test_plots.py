@@ -23,6 +23,7 @@ def study(direction: str = "maximize", metric: str = "accuracy", budget: float |
         direction=direction,
         metric_names=[metric],
         sampler=RandomSampler(),
+        scheduler=fidelity.SuccessiveHalving(),
     )
 
     def objective(trial: bonas.Trial) -> None:
@@ -162,3 +163,35 @@ def test_pyplot_and_its_backend_are_left_alone() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_the_schedule_shows_every_segment_and_who_was_resumed(searched: bonas.Study) -> None:
+    [axes] = plots.plot_schedule(searched).axes
+    lines = [line for line in axes.lines if len(line.get_xdata())]
+    assert len(lines) == len(searched.trials)
+    drawn = sorted(point for line in lines for point in zip(*line.get_data(), strict=True))
+    decided = [d for t in searched.trials for d in searched.decisions(t)]
+    assert len(drawn) == len(decided)
+    assert drawn[-1][0] == pytest.approx(searched.spent)
+    rungs = searched.scheduler.rungs(searched.axes)
+    assert {round(y, 6) for _, y in drawn} == {round(searched.axes.nominal_cost(r), 6) for r in rungs}
+    resumed = sum(d["action"] == "resume" for d in decided)
+    said = texts(axes.figure)
+    assert f"{len(searched.trials)} trials, resumed {resumed} times" in said
+    assert "best (trial" in said
+    named = list(axes.yaxis.get_major_formatter().seq)
+    assert (named[0], named[-1], len(named)) == ("1 epoch", "9 epochs", len(rungs))
+
+
+def test_the_schedule_marks_what_was_stopped_and_says_when_there_is_nothing() -> None:
+    assert "nothing observed yet" in texts(plots.plot_schedule(study(budget=None)))
+    stopping = bonas.create_study(
+        space=spaces.chain(input_shape=(1, 8, 8), n_classes=10),
+        axes=fidelity.Axes(epochs=(1, 9)),
+        scheduler=fidelity.MedianStopping(n_startup=1),
+        sampler=RandomSampler(),
+    )
+    stopping.optimize(lambda trial: float(trial.number), n_trials=4)
+    [axes] = plots.plot_schedule(stopping).axes
+    crosses = [line for line in axes.lines if line.get_marker() == "x"]
+    assert len(crosses) == sum(t.state == "PRUNED" for t in stopping.trials) > 0

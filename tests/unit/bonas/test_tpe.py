@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from bonas import spaces
 from bonas.samplers import TPESampler
-from bonas.samplers._tpe import Groups, Kernels, best, split
+from bonas.samplers._tpe import Kernels, best, split
 from fidelity.axes import Axes
 from fidelity.records import Curve, Fidelity, Observation, StudyView, TrialRecord, TrialState
 
@@ -59,9 +59,9 @@ def test_every_kernel_is_a_density_over_the_conditional_space() -> None:
     space = finite()
     kernels = Kernels(space)
     every = kernels.coded.table.codes(list(space.enumerate()))
-    trials = [trial(space, i, p) for i, p in enumerate(space.sample(20, np.random.default_rng(0)))]
+    centres = kernels.cells(kernels.coded.table.codes(space.sample(20, np.random.default_rng(0))))
     for redraw in (0.5, 0.1, 0.01):
-        mass = np.exp(kernels.densities(trials, every, redraw).astype(float)).sum(axis=0)
+        mass = np.exp(kernels.densities(centres, every, redraw).astype(float)).sum(axis=0)
         np.testing.assert_allclose(mass, 1, atol=1e-4)
 
 
@@ -69,8 +69,8 @@ def test_candidates_are_drawn_from_the_density_that_scores_them() -> None:
     space = finite()
     kernels = Kernels(space)
     listed = list(space.enumerate())
-    good = tuple(trial(space, i, p) for i, p in enumerate(space.sample(4, np.random.default_rng(1))))
-    drawn = kernels.draw(Groups(good, (), (), 4), 50_000, np.random.default_rng(2))
+    good = kernels.cells(kernels.coded.table.codes(space.sample(4, np.random.default_rng(1))))
+    drawn = kernels.draw(good, 50_000, np.random.default_rng(2))
     logs = kernels.densities(good, kernels.coded.table.codes(listed), kernels.redraw(good))
     expected = np.exp(logs.astype(float)).mean(axis=1)
     counts = dict.fromkeys((space.key(p) for p in listed), 0)
@@ -116,7 +116,9 @@ def test_every_active_hyperparameter_takes_part() -> None:
     rng = np.random.default_rng(0)
     drawn = space.sample(60, rng)
     view = study([trial(space, i, p, float(i)) for i, p in enumerate(drawn)])
-    groups, kernels = split(view), Kernels(space)
+    kernels = Kernels(space)
+    kernels.facts.update(view)
+    groups = split(kernels.facts)
     row = kernels.coded.table.codes([drawn[0]])
     for name in drawn[0]:
         column = kernels.coded.table.column[name]
@@ -144,9 +146,11 @@ def test_weights_are_respected() -> None:
     view = study([trial(space, 0, {"kind": "never", "x": 0.5}, -1.0)])
     view = study([*view.trials, *(trial(space, i + 1, p, p["x"]) for i, p in enumerate(drawn))])
     kernels = Kernels(space)
-    groups = split(view)
+    kernels.facts.update(view)
+    groups = split(kernels.facts)
+    good = kernels.facts.rows[groups.good]
     kinds = [
-        p["kind"] for p in kernels.coded.table.decode(kernels.draw(groups, 4000, np.random.default_rng(0)))
+        p["kind"] for p in kernels.coded.table.decode(kernels.draw(good, 4000, np.random.default_rng(0)))
     ]
     own = 1 / (len(groups.good) + 1)
     assert kinds.count("never") / 4000 < own
@@ -187,8 +191,9 @@ def test_what_reached_a_higher_fidelity_ranks_first() -> None:
     drawn = space.sample(6, np.random.default_rng(0))
     low = [trial(space, i, p, i / 10, state=TrialState.PAUSED, epoch=3) for i, p in enumerate(drawn[:4])]
     high = [trial(space, 4, drawn[4], 9.0), trial(space, 5, drawn[5], 8.0)]
-    view = study([*low, *high])
-    assert [t.number for t in best(view, view.trials, 4)] == [5, 4, 0, 1]
+    facts = Kernels(space).facts
+    facts.update(study([*low, *high]))
+    assert best(facts.far, facts.losses, 4).tolist() == [5, 4, 0, 1]
 
 
 @settings(max_examples=50, deadline=None)
@@ -199,15 +204,34 @@ def test_what_reached_a_higher_fidelity_ranks_first() -> None:
 def test_of_several_metrics_none_left_out_dominates_one_taken(
     losses: np.ndarray, data: st.DataObject
 ) -> None:
-    space = finite()
-    params = space.default
-    view = study([trial(space, i, params, *row) for i, row in enumerate(losses.tolist())], metrics=2)
     n = data.draw(st.integers(1, len(losses)))
-    taken = [t.number for t in best(view, view.trials, n)]
+    taken = best(np.ones(len(losses)), losses, n).tolist()
     assert len(set(taken)) == n
     for i in set(range(len(losses))) - set(taken):
         for j in taken:
             assert not ((losses[i] <= losses[j]).all() and (losses[i] < losses[j]).any())
+
+
+def test_what_was_read_before_changes_no_proposal() -> None:
+    # A trial gets its value, another fails, new ones come, metrics change: as if it were the first ask.
+    space = finite()
+    drawn = space.sample(60, np.random.default_rng(3))
+    done = [trial(space, i, p, float(i % 7), float(i % 5)) for i, p in enumerate(drawn)]
+    waiting = [trial(space, i, p, state=TrialState.RUNNING) for i, p in enumerate(drawn)]
+    failed = [trial(space, i, p, state=TrialState.FAIL) for i, p in enumerate(drawn)]
+    views = [
+        study(waiting[:3]),
+        study([*done[:20], *waiting[20:24]]),
+        study([*done[:22], failed[22], *waiting[23:30]]),
+        study(done[:60]),
+        study(done[:25]),
+        study([*done[:30], *failed[30:40]], metrics=2),
+        study([*done[:40]]),
+    ]
+    sampler = TPESampler()
+    for k, view in enumerate(views):
+        fresh = TPESampler().sample(space, view, np.random.default_rng(k))
+        assert sampler.sample(space, view, np.random.default_rng(k)) == fresh
 
 
 @pytest.mark.parametrize("log", [False, True])

@@ -116,3 +116,21 @@ def rank(regrets: Sequence[Sequence[Floats]], rng: np.random.Generator, resample
     tasks = rng.integers(n, size=(resamples, n))
     others = drawn[np.arange(resamples)[:, None], tasks]
     return Ranking(by_task, drawn.mean(axis=1), others.mean(axis=1))
+
+
+def paired(
+    ours: Floats, theirs: Floats, rng: np.random.Generator, resamples: int = 2000
+) -> tuple[float, float]:
+    """Interval of the mean difference ``ours − theirs`` with confidence 95 %, by bootstrap over the pairs.
+
+    Args:
+        ours: one value for each seed.
+        theirs: for the same seeds.
+        rng: draws the resamples.
+        resamples: how many.
+    """
+    difference = ours - theirs
+    drawn = rng.integers(len(difference), size=(resamples, len(difference)))
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(difference[drawn].mean(axis=1), [tail, 1 - tail])
+    return float(low), float(high)

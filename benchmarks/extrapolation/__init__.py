@@ -1,0 +1,1 @@
+"""Extrapolation of learning curves on published tables; see ``run.py``."""

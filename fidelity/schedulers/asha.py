@@ -1,0 +1,276 @@
+"""Asynchronous successive halving with quotas: no trial waits for others; knows rungs and costs only.
+
+Li, Jamieson, Rostamizadeh, Gonina, Ben-tzur, Hardt, Recht & Talwalkar, "A System for Massively Parallel
+Hyperparameter Tuning" (MLSys 2020), algorithm 2, with three changes: a rung promotes by a quota rather than
+whatever is in its best part at the moment; a promoted trial goes on from its checkpoint; and some trials
+begin above the lowest rung, more of them the worse that rung ranks.
+
+Glossary:
+    rung       0 … K-1, cheapest first; K-1 is full fidelity
+    entry      the rung a trial was started at; it takes part in the quotas of that rung and those above
+    seen       trials that ended a segment on a rung, failed ones too
+    keep       a rung promotes ⌊seen / keep⌋ of its trials in all
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fidelity.axes import Axes
+from fidelity.proxies import correlation
+from fidelity.records import Fidelity, StudyView, TrialRecord, TrialState
+from fidelity.rungs import Reader, loss_at, trained_metric
+from fidelity.schedulers.base import Action, Resume, Start, wait_or_done
+
+# Cost from rung to rung grows by at most about so much.
+_STEP = 2.8
+# The part of new trials that begins in the middle of the ladder, whatever is known.
+_PROBES = 0.02
+# The correlation of rungs that nothing is known of, and how many trials that is worth.
+_PRIOR, _WORTH = 0.6, 6
+# A rung is skipped by no further trial where it correlates by at least _GOOD, by all at _BAD. At .3, choosing
+# the best of four on a rung of a third of the cost gains about its cost.
+_GOOD, _BAD = 0.35, 0.2
+_ENOUGH = 4
+_LEAST_KEEP = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class ASHA:
+    """Promotes the best paused trial wherever a rung's quota allows it, highest rung first; else starts one.
+
+    No worker ever waits, and nothing has to be known of the budget: what is best after any time has been
+    trained furthest. The rungs lie between the lowest and the full fidelity, all axes moving together, in
+    equal steps of cost of at most about 2.8. On the lower rungs one in ``eta`` trials is promoted; on the
+    upper ones, where the good have to be told from the best, more are, so that every fiftieth or so
+    reaches full fidelity where that costs fifty times as much.
+
+    **Hedge.** One in 50 new trials begins in the middle of the ladder. These tell, free of any selection, how
+    the rungs below rank; where one is found to correlate by less than about .3, new trials skip it, and the
+    figures of their starts say so. Evidence comes slowly: a rung that misleads costs tens of full evaluations
+    before it is known for it.
+
+    **Ends.** When ``n_trials`` are started every rung promotes at least one, so that the best is evaluated in
+    full. Of a budget so much is kept that the furthest of the best can be finished; what is left then goes
+    into finishing the next ones.
+
+    Args:
+        eta: the lower rungs keep one in ``eta`` trials. At least 2.
+        n_rungs: use only the highest rungs of the ladder, where the lowest ranks badly. None: all.
+        hedge: whether some trials skip rungs.
+    """
+
+    eta: int = 4
+    n_rungs: int | None = None
+    hedge: bool = True
+    _reader: Reader = field(default_factory=Reader, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.eta, bool) or not isinstance(self.eta, int) or self.eta < 2:
+            raise ValueError(f"eta={self.eta!r}: must be a whole number of at least 2. The default is 4.")
+        if self.n_rungs is not None and (
+            isinstance(self.n_rungs, bool) or not isinstance(self.n_rungs, int) or self.n_rungs < 1
+        ):
+            raise ValueError(f"n_rungs={self.n_rungs!r}: must be at least 1, or None for all rungs.")
+        if not isinstance(self.hedge, bool):
+            raise ValueError(f"hedge={self.hedge!r}: must be True or False.")
+
+    def rungs(self, axes: Axes) -> list[Fidelity]:
+        """The ladder, cheapest first; the last is full fidelity."""
+        steps = max(1, math.ceil(math.log(1 / axes.nominal_cost(axes.lowest), _STEP) - 1e-9))
+        # Rungs of whole epochs, or of listed values, can coincide.
+        ladder = list(dict.fromkeys(axes.at(k / steps) for k in range(steps + 1)))
+        return ladder if self.n_rungs is None else ladder[-self.n_rungs :]
+
+    def decide(self, view: StudyView, rng: np.random.Generator) -> Action:
+        """Promote where a quota allows it, from the highest rung down; else start a new trial."""
+        rungs = self.rungs(view.axes)
+        state = _State.of(view, rungs, _keeps(view.axes, rungs, self.eta), self._reader)
+        startable = view.starts_left > 0 and view.fits(rungs[0])
+        action: Resume | Start | None = state.promotion(at_least=0 if startable else 1)
+        if action is None and startable:
+            entry, figures = self._entry(state, rng)
+            entry = entry if view.fits(rungs[entry]) else 0
+            action = Start(rungs[entry], figures={"rung": entry, "of": len(rungs), **figures})
+        if action is not None and not state.spends_reserve(action):
+            return action
+        if action is None and view.starts_left <= 0 and state.complete:
+            return wait_or_done(view)
+        return state.finish() or wait_or_done(view)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready description."""
+        return {"name": "ASHA", "eta": self.eta, "n_rungs": self.n_rungs, "hedge": self.hedge}
+
+    def _entry(self, state: _State, rng: np.random.Generator) -> tuple[int, Mapping[str, Any]]:
+        """The rung a new trial begins at, and why that is not the lowest."""
+        if not self.hedge or len(state.rungs) == 1:
+            return 0, {}
+        if rng.random() < _PROBES:
+            return state.middle, {
+                "probe": True,
+                "why": "one in 50 tells, unselected, how the rungs below rank",
+            }
+        entry, skipped = 0, []
+        while entry < state.middle:
+            r, n = state.correlation(entry)
+            share = float(np.clip((_GOOD - r) / (_GOOD - _BAD), 0, 1))
+            if rng.random() >= share:
+                break
+            told = {"correlation": round(r, 3), "n": round(n, 1), "share": round(share, 3)}
+            skipped.append({"rung": entry, **told})
+            entry += 1
+        return entry, {"hedge": skipped} if skipped else {}
+
+
+def _keeps(axes: Axes, rungs: Sequence[Fidelity], eta: int) -> tuple[float, ...]:
+    """How many trials of each rung but the highest there are for one that is promoted, lowest first."""
+    costs = [axes.nominal_cost(rung) for rung in rungs]
+    left, keeps = costs[-1] / costs[0], []
+    for above in reversed(range(len(costs) - 1)):
+        # Each of the promotions further up keeps one in _LEAST_KEEP at least.
+        keep = min(float(eta), max(_LEAST_KEEP, left / _LEAST_KEEP**above))
+        keeps.append(keep)
+        left /= keep
+    return tuple(keeps)
+
+
+@dataclass(frozen=True)
+class _State:
+    """Who has been seen where, as of one view."""
+
+    view: StudyView
+    rungs: Sequence[Fidelity]
+    keeps: Sequence[float]
+    trials: Sequence[TrialRecord]
+    """All but the infeasible ones."""
+    level: np.ndarray[Any, np.dtype[np.int64]]
+    """The rung each has been sent to last, shape (n,); −1 if it lies below the lowest."""
+    entry: np.ndarray[Any, np.dtype[np.int64]]
+    probe: np.ndarray[Any, np.dtype[np.bool_]]
+    """Whether each began above the lowest rung only to tell how those below rank."""
+    running: np.ndarray[Any, np.dtype[np.bool_]]
+    waiting: np.ndarray[Any, np.dtype[np.bool_]]
+    """Whether each could be promoted."""
+    losses: np.ndarray[Any, np.dtype[np.float64]]
+    """What each lost at each rung, shape (n, K); NaN where it was not seen there."""
+
+    @staticmethod
+    def of(view: StudyView, rungs: Sequence[Fidelity], keeps: Sequence[float], reader: Reader) -> _State:
+        trials = [t for t in view.trials if t.state is not TrialState.INFEASIBLE]
+        costs = [view.axes.nominal_cost(rung) for rung in rungs]
+        metric = trained_metric(view)
+
+        def row(trial: TrialRecord) -> list[float]:
+            # Of another ladder's rung, another scheduler's or of an added trial, what it costs tells.
+            cost = view.axes.nominal_cost(trial.fidelity) * (1 + 1e-9)
+            return [
+                sum(c <= cost for c in costs) - 1,
+                trial.figures.get("rung", 0),
+                bool(trial.figures.get("probe", False)),
+                trial.state is TrialState.RUNNING,
+                trial.state is TrialState.PAUSED and bool(trial.curves),
+                *(loss_at(trial, rung, view, metric) for rung in rungs),
+            ]
+
+        read = reader.read(trials, (tuple(rungs), view.metric_names, view.directions), row)
+        read = read.reshape(len(trials), 5 + len(rungs))
+        level, entry = read[:, :2].astype(np.int64).T
+        probe, running, waiting = read[:, 2:5].astype(np.bool_).T
+        return _State(view, rungs, keeps, trials, level, entry, probe, running, waiting, read[:, 5:])
+
+    def promotion(self, at_least: int) -> Resume | None:
+        """The best of the highest rung whose quota is not used up; every quota is ``at_least`` so much."""
+        for k in range(len(self.rungs) - 2, -1, -1):
+            waiting = self._waiting(k)
+            if not waiting:
+                continue
+            member = self.entry <= k
+            ended = member & ((self.level > k) | ((self.level == k) & ~self.running))
+            # A probe is one of as many as have been left behind for each that was selected up to here.
+            probes = ended & self.probe & (self.entry == k)
+            seen = float((ended & ~probes).sum()) + probes.sum() / math.prod(self.keeps[:k])
+            promoted = int((member & (self.level > k)).sum())
+            quota = max(at_least, math.floor(seen / self.keeps[k] + 1e-9))
+            if promoted < quota:
+                best = self._best(waiting, k)
+                if self.view.fits(self.rungs[k + 1], best):
+                    figures = {"rung": k + 1, "of": len(self.rungs), "waiting": len(waiting)}
+                    return Resume(best, self.rungs[k + 1], figures | {"quota": quota})
+        return None
+
+    @property
+    def complete(self) -> bool:
+        """Whether a trial was evaluated in full."""
+        return any(t.state is TrialState.COMPLETE for t in self.trials)
+
+    def spends_reserve(self, action: Resume | Start) -> bool:
+        """Whether an action would leave too little to finish a trial that could still be finished."""
+        left, full, top = self.view.budget_left, self.rungs[-1], len(self.rungs) - 1
+        if left > 3 * self.view.forecast(full):
+            return False
+        on_the_way = self.level[(self.waiting | self.running) & (self.level < top)]
+        furthest = int(on_the_way.max(initial=-1))
+        if furthest < 0:
+            return False
+        reserve = self._to_full(furthest)
+        trial = action.trial if isinstance(action, Resume) else None
+        cost = self.view.forecast(action.fidelity, trial)
+        after = max(furthest, self.rungs.index(action.fidelity))
+        room = left * (1 + 1e-9) + 1e-9
+        return reserve <= room < cost + (self._to_full(after) if after < top else 0.0)
+
+    def _to_full(self, rung: int) -> float:
+        """What it costs to evaluate a trial in full that has been trained to a rung."""
+        low, full = self.rungs[rung], self.rungs[-1]
+        done = self.view.axes.carried_epoch(low.epochs, low, full)
+        return self.view.axes.nominal_cost(full, since=done) * self.view.cost_scale
+
+    def finish(self) -> Resume | None:
+        """The furthest trial that can still be evaluated in full, the best of its rung, and at once."""
+        top = len(self.rungs) - 1
+        for k in range(top - 1, -2, -1):
+            for trial in self.view.ranked(self._waiting(k), self.rungs[max(k, 0)]):
+                if self.view.fits(self.rungs[top], trial):
+                    why = "what is left of the budget finishes the furthest of the best"
+                    return Resume(trial, self.rungs[top], {"rung": top, "of": top + 1, "why": why})
+        return None
+
+    @property
+    def middle(self) -> int:
+        """The rung in the middle of the ladder, above the lowest."""
+        return max(1, (len(self.rungs) - 1) // 2)
+
+    def correlation(self, rung: int) -> tuple[float, float]:
+        """How a rung ranks for the middle one, in [−1, 1], and how many trials' worth of evidence there is.
+
+        It is shrunk towards the usual. Most of what reached the middle was selected by the rungs below,
+        which :func:`fidelity.proxies.correlation` corrects; the narrower the selection, the fewer trials it
+        is worth.
+        """
+        low, high = self.losses[:, rung], self.losses[:, self.middle]
+        both = np.isfinite(low) & np.isfinite(high)
+        if both.sum() < _ENOUGH:
+            return _PRIOR, 0.0
+        r, n = correlation(low[both], high[both], low[np.isfinite(low)])
+        return (n * r + _WORTH * _PRIOR) / (n + _WORTH), n
+
+    def _waiting(self, k: int) -> list[TrialRecord]:
+        """Those that can be promoted from a rung."""
+        return [self.trials[int(i)] for i in np.flatnonzero(self.waiting & (self.level == k))]
+
+    def _best(self, waiting: Sequence[TrialRecord], k: int) -> TrialRecord:
+        chosen = []
+        if len(self.view.metric_names) > 1:
+            # Of several metrics, what was promoted before: the next ones are to be unlike it.
+            chosen = [
+                t
+                for t, level in zip(self.trials, self.level, strict=True)
+                if level > k and t.values_at(self.rungs[k])
+            ]
+        return self.view.ranked(waiting, self.rungs[k], chosen)[0]

@@ -50,7 +50,7 @@ def forecast(
     from sklearn.tree import ExtraTreeRegressor
 
     both = np.concatenate([X, asked]).astype(np.float32)
-    X = both[: len(y)]
+    known = both[: len(y)]
     names, member = np.unique(groups, return_inverse=True)
     said, own = [], np.empty((len(y), trees // FOLDS, _ATOMS))
     for round_ in range(trees // FOLDS):
@@ -60,7 +60,7 @@ def forecast(
             # Of a single group there is nothing else to learn from.
             rows = np.flatnonzero(~out) if len(names) > 1 and not out.all() else np.arange(len(y))
             tree = ExtraTreeRegressor(min_samples_leaf=_LEAF, random_state=int(rng.integers(2**31)))
-            tree.fit(X[rows], targets[rows], check_input=False)
+            tree.fit(known[rows], targets[rows], check_input=False)
             at = tree.apply(both, check_input=False)
             leaves = _leaves(at[rows], y[rows], tree.tree_.node_count)
             said.append(leaves[at[len(y) :]])

@@ -139,8 +139,7 @@ class ExtrapolationStopping:
         others = [t for t in view.trials if t.number not in done and t is not trial]
         known = (*complete[-_LEARNED_FROM:], *others[-_LEARNED_FROM:])
         curves = tuple(points for t in known if (points := _points(view, t, metric))[0])
-        mine, *curves = _clipped((mine, *curves))
-        believed = _believed((mine, *curves), full.epochs, min(ends))
+        believed = _believed(tuple(_clipped((mine, *curves))), full.epochs, min(ends))
         mean, *interval = (view.signed(loss, metric) for loss in believed[1:])
         return {
             "metric": view.metric_names[metric],

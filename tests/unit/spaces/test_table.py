@@ -8,6 +8,7 @@ from typing import Any
 import ConfigSpace
 import numpy as np
 import pytest
+from ConfigSpace.exceptions import InactiveHyperparameterSetError
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -79,6 +80,11 @@ def test_every_sample_of_configspace_is_enumerated(cs: ConfigSpace.Configuration
     everything = _texts(space.enumerate())
     assert len(everything) <= space.size
     for configuration in cs.sample_configuration(30):
+        try:
+            configuration.check_valid_configuration()
+        except InactiveHyperparameterSetError:
+            # ConfigSpace 1.2.2 draws these where a condition has two parents, one of them inactive itself.
+            continue
         plain = {k: v.item() if hasattr(v, "item") else v for k, v in dict(configuration).items()}
         assert json.dumps(space.validate(plain), sort_keys=True) in everything
 

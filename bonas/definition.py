@@ -147,6 +147,7 @@ def restore(
             scheduler=scheduler or _restored_scheduler(stored["scheduler"]),
             earlier=tuple(_earlier(told, definition.space) for told in stored.get("earlier", ())),
         )
+        refuse_forgetting(definition.earlier, sampler)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"what is stored of this study is damaged ({type(error).__name__}: {error}). "
@@ -154,6 +155,15 @@ def restore(
         ) from error
     refuse_differences(definition, stored)
     return definition
+
+
+def refuse_forgetting(earlier: Sequence[Earlier], sampler: Sampler | None) -> None:
+    """Raise ValueError if a sampler that is passed learns nothing of the earlier studies there are."""
+    if earlier and sampler is not None and not getattr(sampler, "learns_from_earlier", False):
+        raise ValueError(
+            f"warm_start: {type(sampler).__name__} learns nothing from earlier studies. "
+            "Use ForestSampler() or TPESampler()."
+        )
 
 
 def refuse_differences(definition: Definition, stored: Mapping[str, Any]) -> None:

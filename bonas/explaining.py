@@ -66,6 +66,8 @@ def explain(study: Study, number: int) -> Explanation:
     sentences = [words.of(decision, record) for decision in decisions]
     if not decisions:
         sentences.append("It was added from elsewhere: nothing was decided about it here.")
+    elif not any(decision["action"] == "start" for decision in decisions):
+        sentences.insert(0, "It was added from elsewhere.")
     stopped = any(decision["action"] == "stop" for decision in decisions)
     return Explanation(
         trial=number,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bonas.artifacts import Artifacts
-from bonas.definition import define, refuse_differences, restore
+from bonas.definition import define, refuse_differences, refuse_forgetting, restore
 from bonas.errors import DuplicatedStudyError
 from bonas.store import open_store
 from bonas.study import Study
@@ -76,11 +76,7 @@ def create_study(
     chosen = tuple(directions) if directions is not None else (direction or "minimize",)
     definition = define(space, axes, chosen, metric_names, constraints, seed, sampler, scheduler)
     earlier = told(warm_start, definition.space, definition.metric_names, definition.directions)
-    if earlier and not getattr(definition.sampler, "learns_from_earlier", False):
-        raise ValueError(
-            f"warm_start: {type(definition.sampler).__name__} learns nothing from earlier studies. "
-            "Use ForestSampler() or TPESampler()."
-        )
+    refuse_forgetting(earlier, definition.sampler)
     definition = dataclasses.replace(definition, earlier=earlier)
     store = open_store(storage, create=True)
     name = study_name or f"study-{secrets.token_hex(4)}"

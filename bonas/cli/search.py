@@ -487,7 +487,8 @@ def _afterwards(
     chosen = winner.find(study)
     line = best_line(study, chosen.trial).removeprefix("best ")
     if len(study.metric_names) == 1:
-        why = "by its value and what the sampler learned from all others"
+        learned = hasattr(study.sampler, "posterior")
+        why = "by its value and what the sampler learned from all others" if learned else "by its value"
     else:
         why = f"the knee of the front; bonas best {shlex.quote(str(folder.path))} --trial N takes another"
     print(f"Winner   {line}, {why}", flush=True)

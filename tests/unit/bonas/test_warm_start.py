@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import ConfigSpace
@@ -209,3 +210,12 @@ def test_what_comes_first_is_good_and_not_the_same_again() -> None:
     assert all(np.abs(a - b).sum() > 0.01 for i, a in enumerate(first) for b in first[:i])
     assert np.abs(first[0] - 0.3).sum() < 0.01
     assert len(beliefs.best(0)) == 80
+
+
+def test_going_on_with_a_sampler_that_would_forget_is_refused(tmp_path: Path) -> None:
+    here = space(x=(0.0, 1.0))
+    stored = {"storage": tmp_path / "study.db", "study_name": "warm"}
+    bonas.create_study(space=here, warm_start=[study(here)], **stored)
+    with pytest.raises(ValueError, match="EvolutionSampler learns nothing"):
+        bonas.load_study(sampler=EvolutionSampler(), **stored)
+    assert bonas.load_study(**stored).space.names == here.names

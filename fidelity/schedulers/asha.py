@@ -92,6 +92,9 @@ class ASHA:
         rungs = self.rungs(view.axes)
         state = _State.of(view, rungs, _keeps(view.axes, rungs, self.eta), self._reader)
         startable = view.starts_left > 0 and view.fits(rungs[0])
+        if startable and not state.trials and view.fits(rungs[-1]) and not state.affords_both:
+            # Where nothing carries over, a first look would leave too little for a full evaluation.
+            return Start(rungs[-1], figures={"rung": len(rungs) - 1, "of": len(rungs)})
         action: Resume | Start | None = state.promotion(at_least=0 if startable else 1)
         if action is None and startable:
             entry, figures = self._entry(state, rng)
@@ -207,7 +210,14 @@ class _State:
     @property
     def complete(self) -> bool:
         """Whether a trial was evaluated in full."""
-        return any(t.state is TrialState.COMPLETE for t in self.trials)
+        full = self.rungs[-1]  # one that was added may be complete by another study's measure
+        return any(t.state is TrialState.COMPLETE and t.fidelity == full for t in self.trials)
+
+    @property
+    def affords_both(self) -> bool:
+        """Whether the budget allows a trial on the lowest rung and then in full."""
+        room = self.view.budget_left * (1 + 1e-9) + 1e-9
+        return self.view.forecast(self.rungs[0]) + self._to_full(0) <= room
 
     def spends_reserve(self, action: Resume | Start) -> bool:
         """Whether an action would leave too little to finish a trial that could still be finished."""

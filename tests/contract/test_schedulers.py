@@ -381,6 +381,55 @@ class TestHyperband:
             fidelity.Hyperband(**wrong)
 
 
+class TestASHA:
+    def test_the_ladder_goes_from_the_lowest_to_the_full_fidelity(self) -> None:
+        ladder = fidelity.ASHA().rungs(fidelity.Axes(epochs=(1, 50)))
+        assert [rung.epochs for rung in ladder] == [1, 3, 7, 19, 50]
+        ladder = fidelity.ASHA(n_rungs=2).rungs(fidelity.Axes(epochs=(1, 50)))
+        assert [rung.epochs for rung in ladder] == [19, 50]
+
+    def test_the_best_of_every_four_goes_on_from_where_it_was(self) -> None:
+        s = study(scheduler=fidelity.ASHA(hedge=False), axes=fidelity.Axes(epochs=(1, 50)))
+        s.optimize(constant, n_trials=32)
+        promoted = [t for t in s.trials if t.fidelity.epochs > 1]
+        assert len(promoted) == 8
+        assert min(s.trials, key=lambda t: t.params["x"]) in promoted
+        assert all(len(t.curves) == 1 for t in promoted)
+
+    def test_where_nothing_carries_over_a_budget_of_one_is_a_full_evaluation(self) -> None:
+        s = study(scheduler=fidelity.ASHA(), axes=fidelity.Axes(epochs=[12, 200], carry=()))
+        s.optimize(constant, budget=1)
+        assert [t.state for t in s.trials] == [TrialState.COMPLETE]
+
+    def test_what_was_complete_elsewhere_does_not_stand_for_a_full_evaluation(self) -> None:
+        short = study(axes=fidelity.Axes(epochs=(1, 9)))
+        short.optimize(constant, n_trials=3)
+        s = study(scheduler=fidelity.ASHA(), axes=fidelity.Axes(epochs=(1, 27)))
+        s.add_trial(next(t for t in short.trials if t.state is TrialState.COMPLETE))
+        s.optimize(constant, n_trials=6)
+        assert TrialState.COMPLETE in [t.state for t in s.trials if t.fidelity.epochs == 27]
+
+    def test_a_rung_that_misleads_is_skipped_and_the_figures_say_so(self) -> None:
+        s = study(scheduler=fidelity.ASHA(), axes=fidelity.Axes(epochs=(1, 27)))
+
+        def misleading(trial: bonas.Trial) -> None:
+            trial.load_checkpoint()
+            for epoch in trial.epochs():
+                trial.report(trial.seed % 97 if epoch < 2 else trial.params["x"], epoch)
+                trial.save_checkpoint({})
+
+        s.optimize(misleading, n_trials=400)
+        skipping = [t for t in s.trials if t.record.figures.get("hedge")]
+        assert len(skipping) > 20
+        assert all(t.record.figures["hedge"][0]["correlation"] < 0.35 for t in skipping)
+        assert min(t.number for t in skipping) > 20  # nothing is skipped before there is evidence
+
+    @pytest.mark.parametrize("wrong", [{"eta": 1}, {"eta": True}, {"n_rungs": 0}, {"hedge": 1}])
+    def test_wrong_settings_are_refused(self, wrong: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match="must be"):
+            fidelity.ASHA(**wrong)
+
+
 def by_median(**settings: Any) -> bonas.Study:
     """A study of ten constant curves, 0 the best, checked after 3 of 9 epochs."""
     scheduler = fidelity.MedianStopping(eta=3, **settings)

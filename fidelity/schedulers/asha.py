@@ -14,6 +14,7 @@ Glossary:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,8 +28,8 @@ from fidelity.records import Fidelity, StudyView, TrialRecord, TrialState
 from fidelity.rungs import Reader, loss_at, trained_metric
 from fidelity.schedulers.base import Action, Resume, Start, wait_or_done
 
-# Cost from rung to rung grows by at most about so much.
-_STEP = 2.8
+# No rung of more than this part of full fidelity's cost: what it tells is hardly cheaper.
+_HIGHEST = 0.75
 # The part of new trials that begins in the middle of the ladder, whatever is known.
 _PROBES = 0.02
 # The correlation of rungs that nothing is known of, and how many trials that is worth.
@@ -45,10 +46,9 @@ class ASHA:
     """Promotes the best paused trial wherever a rung's quota allows it, highest rung first; else starts one.
 
     No worker ever waits, and nothing has to be known of the budget: what is best after any time has been
-    trained furthest. The rungs lie between the lowest and the full fidelity, all axes moving together, in
-    equal steps of cost of at most about 2.8. On the lower rungs one in ``eta`` trials is promoted; on the
-    upper ones, where the good have to be told from the best, more are, so that every fiftieth or so
-    reaches full fidelity where that costs fifty times as much.
+    trained furthest. The rungs begin at the lowest fidelity, all axes moving together, and cost ``eta`` times
+    as much from one to the next; the step to full fidelity is what is left. A rung promotes one in as many as
+    the next one costs more, so that every rung gets about the same part of the budget.
 
     **Hedge.** One in 50 new trials begins in the middle of the ladder. These tell, free of any selection, how
     the rungs below rank; where one is found to correlate by less than about .3, new trials skip it, and the
@@ -60,19 +60,19 @@ class ASHA:
     into finishing the next ones.
 
     Args:
-        eta: the lower rungs keep one in ``eta`` trials. At least 2.
+        eta: how much more each rung costs than the one below, and of how many trials it keeps one. At least 2.
         n_rungs: use only the highest rungs of the ladder, where the lowest ranks badly. None: all.
         hedge: whether some trials skip rungs.
     """
 
-    eta: int = 4
+    eta: int = 3
     n_rungs: int | None = None
     hedge: bool = True
     _reader: Reader = field(default_factory=Reader, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.eta, bool) or not isinstance(self.eta, int) or self.eta < 2:
-            raise ValueError(f"eta={self.eta!r}: must be a whole number of at least 2. The default is 4.")
+            raise ValueError(f"eta={self.eta!r}: must be a whole number of at least 2. The default is 3.")
         if self.n_rungs is not None and (
             isinstance(self.n_rungs, bool) or not isinstance(self.n_rungs, int) or self.n_rungs < 1
         ):
@@ -82,9 +82,10 @@ class ASHA:
 
     def rungs(self, axes: Axes) -> list[Fidelity]:
         """The ladder, cheapest first; the last is full fidelity."""
-        steps = max(1, math.ceil(math.log(1 / axes.nominal_cost(axes.lowest), _STEP) - 1e-9))
+        whole = math.log(1 / axes.nominal_cost(axes.lowest), self.eta)
+        below = math.ceil(whole + math.log(_HIGHEST, self.eta) - 1e-9)
         # Rungs of whole epochs, or of listed values, can coincide.
-        ladder = list(dict.fromkeys(axes.at(k / steps) for k in range(steps + 1)))
+        ladder = list(dict.fromkeys([*(axes.at(k / whole) for k in range(below)), axes.full]))
         return ladder if self.n_rungs is None else ladder[-self.n_rungs :]
 
     def decide(self, view: StudyView, rng: np.random.Generator) -> Action:
@@ -134,13 +135,9 @@ class ASHA:
 def _keeps(axes: Axes, rungs: Sequence[Fidelity], eta: int) -> tuple[float, ...]:
     """How many trials of each rung but the highest there are for one that is promoted, lowest first."""
     costs = [axes.nominal_cost(rung) for rung in rungs]
-    left, keeps = costs[-1] / costs[0], []
-    for above in reversed(range(len(costs) - 1)):
-        # Each of the promotions further up keeps one in _LEAST_KEEP at least.
-        keep = min(float(eta), max(_LEAST_KEEP, left / _LEAST_KEEP**above))
-        keeps.append(keep)
-        left /= keep
-    return tuple(keeps)
+    return tuple(
+        min(max(above / below, _LEAST_KEEP), eta + 1.0) for below, above in itertools.pairwise(costs)
+    )
 
 
 @dataclass(frozen=True)

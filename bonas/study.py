@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bonas.adding import adopted
 from bonas.artifacts import Artifacts, artifacts_folder, stored_max_bytes, trial_folder
 from bonas.asking import Asking
 from bonas.best import best, front
@@ -131,7 +132,7 @@ class Study:
     @property
     def spent(self) -> float:
         """Cost of everything evaluated here: full evaluations, unless ``Axes(cost=...)`` says otherwise."""
-        return sum(record.cost for record in self.records if record.attempt > 0)
+        return sum(record.paid for record in self.records)
 
     @property
     def best_trial(self) -> FrozenTrial:
@@ -342,10 +343,13 @@ class Study:
     def add_trial(self, record: TrialRecord | FrozenTrial) -> None:
         """Add what was evaluated elsewhere; number, key and seed are given by this study.
 
-        It counts neither towards ``n_trials`` nor towards the budget.
+        It counts neither towards ``n_trials`` nor towards the budget; if it is resumed, what is trained from
+        then on costs, from its first epoch, because its checkpoint stays where it was. It is COMPLETE here
+        if it was evaluated at this study's full fidelity, and else PAUSED, unless it had ended for good.
 
         Args:
-            record: a record, or a trial of another study with the same hyperparameters, axes and metrics.
+            record: a record, or a trial of another study with the same hyperparameters, axes and metrics. An
+                axis that the other study did not have counts as full.
 
         Raises:
             ValueError: if it does not fit this study.
@@ -354,22 +358,14 @@ class Study:
         if not isinstance(record, TrialRecord):
             raise ValueError(f"add_trial({record!r}): takes a TrialRecord, or a trial of another study.")
         params = self.space.validate(dict(record.params))
-        self._check_added(record)
         with self._ledger.transaction() as transaction:
             number = len(self._ledger.records)
-            added = TrialRecord(
-                number=number,
-                params=params,
-                key=self.space.key(params),
-                state=TrialState.PAUSED if record.state == TrialState.RUNNING else record.state,
-                fidelity=record.fidelity,
-                seed=self._asking.trial_seed(number),
-                curves=tuple(stamped(transaction, curve.observations) for curve in record.curves),
-                reason=record.reason,
-                lost=record.lost,
-                retrained=record.retrained,
-                user_attrs=plain(record.user_attrs),
+            own = {"number": number, "params": params, "key": self.space.key(params)}
+            added = adopted(
+                record, self.axes, self.metric_names, own | {"seed": self._asking.trial_seed(number)}
             )
+            curves = tuple(stamped(transaction, curve.observations) for curve in added.curves)
+            added = dataclasses.replace(added, curves=curves, user_attrs=plain(added.user_attrs))
             self._ledger.write(transaction, added)
             for index, curve in enumerate(added.curves):
                 transaction.put_curve(number, index, curve.observations)
@@ -622,19 +618,6 @@ class Study:
                 f"budget={budget}: less than one segment at the lowest rung, which costs {cheapest:.4g} full "
                 "evaluations. Give more, or widen the axes."
             )
-
-    def _check_added(self, record: TrialRecord) -> None:
-        names = set(self.metric_names)
-        for o in (o for curve in record.curves for o in curve.observations):
-            if not names <= set(o.values):
-                raise ValueError(
-                    f"add_trial: an observation has {sorted(o.values)}, but this study's metrics are "
-                    f"{sorted(names)}."
-                )
-            values = o.fidelity.to_dict()
-            self.axes.fidelity({a.name: values.get(a.name) or a.high for a in self.axes.axes})
-        if record.state == TrialState.COMPLETE and record.last is None:
-            raise ValueError("add_trial: a COMPLETE trial needs at least one observation.")
 
     def _frozen(self, record: TrialRecord) -> FrozenTrial:
         return FrozenTrial(record, self.space, self.metric_names, trial_folder(self.artifacts, record.number))

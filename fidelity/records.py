@@ -192,6 +192,8 @@ class TrialRecord:
     owner: str | None = None
     watermark: int = 0
     """The study's change counter when this record last changed."""
+    elsewhere: float | None = None
+    """Of a trial that was added, what it had cost before; None of one that was started in its study."""
 
     @property
     def last(self) -> Observation | None:
@@ -215,6 +217,13 @@ class TrialRecord:
     def cost(self) -> float:
         """Everything spent on this trial, in the unit of ``Axes(cost=...)``."""
         return self.lost + sum(o.cost for curve in self.curves for o in curve.observations)
+
+    @property
+    def paid(self) -> float:
+        """The part of ``cost`` that its study has paid: nothing of what was paid before it was added."""
+        if self.attempt == 0:
+            return 0.0  # never handed out
+        return self.cost if self.elsewhere is None else max(0.0, self.cost - self.elsewhere)
 
 
 class Bounds(Protocol):

@@ -56,6 +56,7 @@ _trials = sa.Table(
     sa.Column("unfinished", sa.Boolean, nullable=False),
     sa.Column("lost", sa.Float, nullable=False),
     sa.Column("retrained", sa.Float, nullable=False, server_default="0"),
+    sa.Column("elsewhere", sa.Float),
     sa.Column("owner", sa.String),
     sa.Column("lease", sa.Float),  # Unix time until which the owner's word holds
     sa.Column("attempt", sa.Integer, nullable=False),
@@ -113,6 +114,7 @@ _queue = sa.Table(
 _ADDED = (
     ("observations", "seconds", "FLOAT"),
     ("trials", "retrained", "FLOAT NOT NULL DEFAULT 0"),
+    ("trials", "elsewhere", "FLOAT"),
 )
 
 
@@ -317,6 +319,7 @@ class Transaction:
             "unfinished": record.unfinished,
             "lost": record.lost,
             "retrained": record.retrained,
+            "elsewhere": record.elsewhere,
             "owner": record.owner,
             "lease": lease,
             "attempt": record.attempt,
@@ -590,6 +593,7 @@ def _record(row: Any, curves: Mapping[int, list[Observation]], saved: Any) -> Tr
         user_attrs=_object(row.user_attrs),
         owner=row.owner,
         watermark=row.watermark,
+        elsewhere=None if row.elsewhere is None else float(row.elsewhere),
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fidelity.changes import Changes, resized
 from fidelity.proxies import Comparison, compare
 from fidelity.records import Fidelity, Observation, StudyView, TrialRecord
 
@@ -90,8 +91,8 @@ class Reader:
     """
 
     def __init__(self) -> None:
-        self._of: Hashable = None
-        self._rows: dict[int, tuple[TrialRecord, Sequence[float]]] = {}
+        self._changes = Changes()
+        self._table: NDArray[np.float64] = np.empty((0, 0))
 
     def read(
         self, trials: Sequence[TrialRecord], of: Hashable, row: Callable[[TrialRecord], Sequence[float]]
@@ -103,14 +104,16 @@ class Reader:
             of: what else ``row`` depends on; with another one everything is read anew.
             row: the same number of columns for every trial.
         """
-        known = self._rows if of == self._of else {}
-        rows: dict[int, tuple[TrialRecord, Sequence[float]]] = {}
-        for trial in trials:
-            found = known.get(id(trial))
-            # Frozen records: the same object says the same. Holding it keeps its identity its own.
-            rows[id(trial)] = (trial, row(trial)) if found is None else found
-        self._of, self._rows = of, rows
-        return np.array([numbers for _, numbers in rows.values()], dtype=np.float64)
+        changed = self._changes.since(trials, of)
+        read = np.array([row(trials[i]) for i in changed], dtype=np.float64)
+        if len(changed) == len(trials):
+            self._table = read
+        else:
+            self._table = resized(self._table, len(trials))
+            if changed:
+                self._table[changed] = read
+        self._changes.read(trials, of)
+        return self._table.copy()
 
 
 def loss_at(trial: TrialRecord, rung: Fidelity, view: StudyView, metric: int) -> float:

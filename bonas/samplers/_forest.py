@@ -19,11 +19,11 @@ from bonas.surrogate import Encoder, Feasible, Surrogate
 from fidelity.records import TrialState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from fidelity.records import StudyView
+    from fidelity.records import StudyView, TrialRecord
     from spaces import Space
 
 # For one ask: mutations of each incumbent; mutants mutated again, and how often each; prior draws.
@@ -127,14 +127,14 @@ class ForestSampler:
     def sample(self, space: Space, view: StudyView, rng: np.random.Generator) -> dict[str, Any] | None:
         """The allowed candidate with the greatest expected improvement; None once the space is used up."""
         allowed = Allowed(space, view)
-        valued = [trial for trial in view.trials if all(name in trial.values for name in view.metric_names)]
-        n_informative = len(valued) + sum(t.state is TrialState.FAIL and t.last is None for t in view.trials)
+        initial = self._initial(space)
+        few = len(list(itertools.islice(_informative(view), initial))) < initial
         beliefs = self._encode(space).beliefs(view)
-        if beliefs is not None and n_informative < self._initial(space):
+        if beliefs is not None and few:
             for params in beliefs.best(len(view.trials)):
                 if allowed(params):
                     return dict(params)
-        if not valued or n_informative < self._initial(space) or rng.random() < self.random_fraction:
+        if few or not _any_valued(view) or rng.random() < self.random_fraction:
             return draw_new(space, allowed, rng)
         fit = self._refits.newest(view)
         if fit is not None and rng.random() < _PRIOR_SHARE:
@@ -198,7 +198,7 @@ class ForestSampler:
             then = until(view, watermark)
             # Watermarks also count what an interruption cost; how many segments have ended does not.
             rng = np.random.default_rng([first.seed, ended])
-            if not any(all(name in trial.values for name in view.metric_names) for trial in then.trials):
+            if not _any_valued(then):
                 self._known = _Known(of, [], np.empty((1, 0)), np.zeros((1, 1)), np.empty(0))
             elif len(then.trials) <= min(_SMOOTH, self.n_process):
                 found, value = self._searched(space, then, rng, Allowed(space, then))
@@ -298,6 +298,22 @@ class _Known:
         best = float(self.best[some].mean(axis=0).min())
         value = log_expected_improvement(each.mean(axis=0), each.std(axis=0), best)
         return self.candidates, value + self.worth
+
+
+def _informative(view: StudyView) -> Iterator[TrialRecord]:
+    """The trials that say how good a configuration is."""
+    for trial in view.trials:
+        if _is_valued(view, trial) or (trial.state is TrialState.FAIL and trial.last is None):
+            yield trial
+
+
+def _any_valued(view: StudyView) -> bool:
+    return any(_is_valued(view, trial) for trial in view.trials)
+
+
+def _is_valued(view: StudyView, trial: TrialRecord) -> bool:
+    values = trial.values
+    return all(name in values for name in view.metric_names)
 
 
 def _distinct(configurations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -18,8 +18,9 @@ from bonas.adding import adopted
 from bonas.artifacts import Artifacts, artifacts_folder, stored_max_bytes, trial_folder
 from bonas.asking import Asking
 from bonas.best import best, front
+from bonas.broken import broken, out_of_memory
 from bonas.definition import Definition
-from bonas.endings import conclude, counts
+from bonas.endings import conclude
 from bonas.errors import StaleTrialError
 from bonas.frozen import FrozenTrial
 from bonas.ledger import Ledger, stamped
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
 MOST_INFEASIBLE = 500  # configurations one ask may draw before it gives up
 _GAP = 0.1  # seconds; who waits for SQLite looks that often, at the least
-MOST_OUT_OF_MEMORY = 30  # trials in a row after which the machine, not the configuration, is to blame
 
 Objective = Callable[[Trial], Any]
 
@@ -497,19 +497,14 @@ class Study:
         """Whether the timeout of this call has passed."""
         return self._deadline is not None and time.time() >= self._deadline
 
-    def broken(self, failed: FrozenTrial) -> bool:
-        """Whether the first three trials, this one among them, all failed with the same exception."""
-        first = [t for t in self.records if t.attempt > 0 and counts(t)][:3]
-        if failed.number not in [t.number for t in first] or len(first) < 3:
-            return False
-        kinds = {(t.state, (t.reason or "").partition(":")[0]) for t in first}
-        return len(kinds) == 1
+    def broken(self, failed: FrozenTrial, *, raised: bool) -> str | None:
+        """Why this failure and those before it speak against the objective, in a sentence; None if not."""
+        return broken(self.records, failed.record, self.axes, raised)
 
     @property
     def out_of_memory(self) -> bool:
         """Whether the latest trials, many of them, all ran out of memory: the next one will, too."""
-        latest = [t.state for t in self.records if t.attempt > 0][-MOST_OUT_OF_MEMORY:]
-        return len(latest) == MOST_OUT_OF_MEMORY and set(latest) == {TrialState.INFEASIBLE}
+        return out_of_memory(self.records)
 
     def limit(self, n_trials: int | None, budget: float | None) -> None:
         """Set the totals that :meth:`ask` keeps; None means without limit."""

@@ -113,6 +113,11 @@ class Forest:
         return each.mean(axis=0), np.maximum(each.std(axis=0), _LEAST_STD)
 
 
+def identity(params: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Equal for the same canonical configuration, which lists its parameters in the space's order."""
+    return (*params, *params.values())
+
+
 class Encoder:
     """Configurations of one space as rows of numbers: encoded parameters beside structural features.
 
@@ -127,7 +132,7 @@ class Encoder:
         """How many of its columns, the first ones, encode hyperparameters."""
         self.collect = Collector()
         """What the trials of a study say."""
-        self._rows: dict[tuple[tuple[str, Any], ...], int] = {}
+        self._rows: dict[tuple[Any, ...], int] = {}
         self._table = np.empty((0, 0), dtype=np.float32)
         self._told: tuple[Earlier, ...] = ()
         self._beliefs: Beliefs | None = None
@@ -164,8 +169,7 @@ class Encoder:
 
     def remembered(self, configurations: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
         """The same, each configuration computed once: for trials, which are asked for again and again."""
-        # Canonical configurations list their parameters in the space's order, so equal ones have equal items.
-        keys = [tuple(params.items()) for params in configurations]
+        keys = [identity(params) for params in configurations]
         new = {key: params for key, params in zip(keys, configurations, strict=True) if key not in self._rows}
         if len(self._rows) + len(new) > self._MOST:
             self._rows.clear()

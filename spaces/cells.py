@@ -463,8 +463,11 @@ class Cell:
     def features_many(self, configurations: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
         """The same of several, shape (n, k)."""
         alike: dict[Shape, list[int]] = {}
-        for i, params in enumerate(configurations):
-            alike.setdefault(self.macro.shape(params), []).append(i)
+        if self.macro.searched():
+            for i, params in enumerate(configurations):
+                alike.setdefault(self.macro.shape(params), []).append(i)
+        else:
+            alike[self.macro.shape({})] = list(range(len(configurations)))
         parts = [
             cell_batches.features(
                 self.design, shape, self.macro.stem, self._parts(shape), [configurations[i] for i in rows]

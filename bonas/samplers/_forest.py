@@ -15,7 +15,7 @@ from bonas.acquisition import log_expected_improvement
 from bonas.samplers._base import Allowed, at_least, draw_new, found_infeasible
 from bonas.samplers._branches import due, steps, within
 from bonas.samplers._refits import Refits, until
-from bonas.surrogate import Encoder, Feasible, Surrogate
+from bonas.surrogate import Encoder, Feasible, Surrogate, identity
 from fidelity.records import TrialState
 
 if TYPE_CHECKING:
@@ -181,9 +181,9 @@ class ForestSampler:
         starts: list[dict[str, Any]] = []
         for _ in range(_ROUNDS if model.smooth and branch is None else 0):
             before, starts = starts, _first_allowed(candidates, value, allowed, _STARTS)
-            known = {tuple(params.items()) for params in candidates}
+            known = {identity(params) for params in candidates}
             drawn = [mutant for params in starts for mutant in space.neighbours(params, rng, _STEPS)]
-            near = [params for params in _distinct(drawn) if tuple(params.items()) not in known]
+            near = [params for params in _distinct(drawn) if identity(params) not in known]
             if not near or starts == before:
                 break
             candidates += near
@@ -318,7 +318,7 @@ def _is_valued(view: StudyView, trial: TrialRecord) -> bool:
 
 def _distinct(configurations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each canonical configuration once, in a repeatable order."""
-    return list({tuple(params.items()): params for params in configurations}.values())
+    return list({identity(params): params for params in configurations}.values())
 
 
 def _first_allowed(

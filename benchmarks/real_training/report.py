@@ -140,13 +140,14 @@ def effort(runs: Runs) -> list[str]:
                 method,
                 *(f"{mean[what]:.1f}" for what in ("trials", "full", "diverged")),
                 f"{mean['epochs']:.0f}",
+                f"{np.mean([1000 * r['training'] / r['epochs'] for r in of]):.0f} ms",
                 f"{outside:.1f} s",
                 f"{mean['wall']:.0f} s",
                 _reached(best[method]),
                 _reached(latest[method]),
             ]
         )
-    head = ["method", "trials", "in full", "diverged", "epochs", "outside training", "wall-clock"]
+    head = ["method", "trials", "in full", "diverged", "epochs", "an epoch", "outside training", "wall-clock"]
     return _table([*head, "to random's last, best trial", "latest value"], body)
 
 

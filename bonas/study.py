@@ -31,14 +31,14 @@ from bonas.store.owners import LEASE, release
 from bonas.store.sql import Transaction, plain
 from bonas.trial import Trial
 from fidelity.axes import Axes
-from fidelity.records import StudyView, TrialRecord, TrialState
+from fidelity.records import StudyView, TrialRecord, TrialState, as_of
 from fidelity.schedulers import Scheduler
 
 if TYPE_CHECKING:
     import optuna
     import pandas as pd
 
-    from bonas.explaining import Explanation
+    from bonas.explaining import Explanation, Remembered
     from bonas.feasibility import Latency
     from bonas.fidelity_report import FidelityReport
     from bonas.planning import Plan
@@ -75,6 +75,7 @@ class Study:
         self._time_limit: float | None = None
         self._stop_file: str | None = None
         self._stopped = False
+        self._remembered: Remembered | None = None
 
     def __repr__(self) -> str:
         return f"Study({self.study_name!r}, {len(self.records)} trials, spent {self.spent:.3g})"
@@ -255,9 +256,11 @@ class Study:
         Raises:
             ValueError: if there is no such trial.
         """
-        from bonas.explaining import explain
+        from bonas.explaining import Remembered, explain
 
-        return explain(self, trial.number if isinstance(trial, FrozenTrial) else trial)
+        if self._remembered is None:
+            self._remembered = Remembered()
+        return explain(self, trial.number if isinstance(trial, FrozenTrial) else trial, self._remembered)
 
     def to_optuna(self) -> optuna.study.Study:
         """A copy as a real Optuna study, for Optuna's tools (see :mod:`bonas.optuna_bridge`)."""
@@ -513,11 +516,9 @@ class Study:
 
     def view_until(self, watermark: int) -> StudyView:
         """What had been observed at a watermark: trials without any observation by then are left out."""
-        with self._ledger.transaction() as transaction:
-            view = self._asking.view()
-            curves = transaction.observed_until(watermark)
-        trials = (dataclasses.replace(view.trials[n], curves=curves[n]) for n in sorted(curves))
-        return dataclasses.replace(view, trials=tuple(trials), outlook=None)
+        view = self.view()
+        trials = (as_of(trial, watermark, view.axes.full) for trial in view.trials)
+        return dataclasses.replace(view, trials=tuple(t for t in trials if t is not None), outlook=None)
 
     def limited_view(self, n_trials: int | None, budget: float | None) -> StudyView:
         """The view under limits other than those of the running call; see :meth:`limit`."""

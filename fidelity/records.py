@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -224,6 +224,31 @@ class TrialRecord:
         if self.attempt == 0:
             return 0.0  # never handed out
         return self.cost if self.elsewhere is None else max(0.0, self.cost - self.elsewhere)
+
+
+def as_of(record: TrialRecord, watermark: int, full: Fidelity) -> TrialRecord | None:
+    """A trial as it was at a watermark, as far as its observations tell; None if it had none by then.
+
+    Args:
+        record: as it is.
+        watermark: the study's change counter at the time.
+        full: full fidelity: who had reached it was COMPLETE.
+    """
+    if record.watermark <= watermark:
+        return record if record.values else None
+    curves = tuple(
+        curve
+        if curve.observations and curve.observations[-1].watermark <= watermark
+        else Curve(tuple(o for o in curve.observations if o.watermark <= watermark))
+        for curve in record.curves
+    )
+    curves = tuple(curve for curve in curves if curve.observations)
+    if not curves:
+        return None
+    last = curves[-1].observations[-1]
+    complete = (last.fidelity, last.epoch) == (full, full.epochs)
+    state = TrialState.COMPLETE if complete else TrialState.PAUSED
+    return replace(record, curves=curves, state=state, fidelity=last.fidelity)
 
 
 class Bounds(Protocol):

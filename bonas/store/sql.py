@@ -257,15 +257,6 @@ class Transaction:
         saved = {c.number: c for c in self._rows(_checkpoints, among)}
         return [_record(row, curves.get(row.number, {}), saved.get(row.number)) for row in rows]
 
-    @_intact("a trial")
-    def observed_until(self, watermark: int) -> dict[int, tuple[Curve, ...]]:
-        """The curves of every trial, by number, as they were at a watermark."""
-        found = self._observed(_observations.c.watermark <= watermark)
-        return {
-            number: tuple(Curve(tuple(curves[index])) for index in sorted(curves))
-            for number, curves in found.items()
-        }
-
     def asks(self) -> int:
         """How many decisions were made: the number of the next ask."""
         count = sa.select(sa.func.count()).select_from(_decisions).where(_decisions.c.study == self._study)

@@ -36,12 +36,12 @@ RESULTS = Path(__file__).parents[1] / "results"
 RUNS, REPORT = RESULTS / "extrapolation_stopping.jsonl", RESULTS / "extrapolation_stopping.md"
 CONFIGURATIONS, EPOCHS = 60, 50
 AXES = Axes(epochs=(1, EPOCHS))
-WHAT = f"""{CONFIGURATIONS} random configurations a seed, 6 tasks of TaskSet, {EPOCHS} checkpoints each; one worker,
-no promotion. Drawn from every second configuration of the table: what `ExtrapolationStopping` demands at a check
-was chosen on the other half. *Saved*: epochs of training every configuration in full, or until it becomes
-NaN, over those trained; in brackets mean ± standard deviation over runs. *Kept*: runs in which the
-configuration that ends best was trained in full, ± the standard error. *Regret*: of the best that was, over
-what lies between median and best of the whole table."""
+WHAT = f"""{CONFIGURATIONS} random configurations a seed, 6 tasks of TaskSet, {EPOCHS} checkpoints each;
+one worker, no promotion. Drawn from every second configuration of the table: what `ExtrapolationStopping`
+demands at a check was chosen on the other half. *Saved*: epochs of training every configuration in full, or
+until it becomes NaN, over those trained; in brackets mean ± standard deviation over runs. *Kept*: runs in
+which the configuration that ends best was trained in full, ± the standard error. *Regret*: of the best that
+was, over what lies between median and best of the whole table."""
 ROWS = {
     "finite": "Without the curves that become NaN",
     "all": "With the curves that become NaN",

@@ -342,7 +342,7 @@ class StudyView:
         The latest values; with ``at`` those at the end of a segment of that fidelity, where there was one.
         """
         values = record.values if at is None else record.values_at(at) or record.values
-        return tuple(self.signed(values.get(n, math.nan), i) for i, n in enumerate(self.metric_names))
+        return tuple([self.signed(values.get(n, math.nan), i) for i, n in enumerate(self.metric_names)])
 
     def ranked(
         self,
@@ -362,14 +362,14 @@ class StudyView:
                 have later ones.
             chosen: records that were taken before, from which the rest keep away; one metric ignores them.
         """
-        losses = {r.number: self.losses(r, at) for r in (*records, *chosen)}
         if len(self.metric_names) == 1:
 
             def place(record: TrialRecord) -> tuple[float, int]:
-                loss = losses[record.number][0]
+                loss = self.losses(record, at)[0]
                 return math.inf if math.isnan(loss) else loss, record.number
 
             return sorted(records, key=place)
+        losses = {r.number: self.losses(r, at) for r in (*records, *chosen)}
         both = [r for part in (chosen, records) for r in sorted(part, key=lambda r: r.number)]
         table = np.array([losses[r.number] for r in both]).reshape(len(both), len(self.metric_names))
         return [both[i] for i in spread_order(table, len(chosen))]

@@ -183,6 +183,8 @@ class Table:
         self.domains = tuple(Domain.from_description(item) for item in description["hyperparameters"])
         self.names = tuple(d.name for d in self.domains)
         self.column: Mapping[str, int] = {name: i for i, name in enumerate(self.names)}
+        self._texts = [all(type(choice) is str for choice in d.choices) for d in self.domains]
+        self._positions = [{_tagged(choice): i for i, choice in enumerate(d.choices)} for d in self.domains]
         parents: dict[int, set[int]] = {i: set() for i in range(len(self.domains))}
         self.conditions: dict[int, Predicate] = {}
         for item in description["conditions"]:
@@ -312,14 +314,12 @@ class Table:
         table = np.empty((len(configurations), len(self.domains)))
         nan = math.nan
         for column, domain in enumerate(self.domains):
-            name = domain.name
+            name, positions = domain.name, self._positions[column]
             if not domain.choices:
                 table[:, column] = [params.get(name, nan) for params in configurations]
-            elif all(type(choice) is str for choice in domain.choices):
-                positions = {choice: i for i, choice in enumerate(domain.choices)}
+            elif self._texts[column]:
                 table[:, column] = [positions[p[name]] if name in p else nan for p in configurations]
             else:
-                positions = {_tagged(choice): i for i, choice in enumerate(domain.choices)}
                 table[:, column] = [positions[_tagged(p[name])] if name in p else nan for p in configurations]
         return table
 

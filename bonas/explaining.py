@@ -321,7 +321,7 @@ def _rungs(study: Study, view: StudyView) -> Sequence[Fidelity]:
         scheduler: Any = study.scheduler
     except MissingFunctionError:
         return ()
-    return tuple(scheduler.rungs(view.axes)) if hasattr(scheduler, "rungs") else ()
+    return tuple(scheduler.rungs(view.axes)) if callable(getattr(scheduler, "rungs", None)) else ()
 
 
 def _shown(value: Any) -> str:

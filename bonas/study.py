@@ -7,6 +7,7 @@ records: after a kill it continues as if nothing had happened.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import time
 import warnings
@@ -49,6 +50,8 @@ MOST_INFEASIBLE = 500  # configurations one ask may draw before it gives up
 _GAP = 0.1  # seconds; who waits for SQLite looks that often, at the least
 
 Objective = Callable[[Trial], Any]
+
+logger = logging.getLogger("bonas")
 
 
 class Study:
@@ -418,6 +421,8 @@ class Study:
         if executor is not None and not hasattr(executor, "submit"):
             raise ValueError(f"executor={executor!r}: must be a concurrent.futures executor, or None.")
         self._check_limits(n_trials, budget, timeout, n_jobs, trial_timeout)
+        if (n_trials or budget) and self.done:  # both are totals, so a call may find them used up
+            logger.warning("nothing to run: %s", self.plan(budget, n_trials).statement)
         try:
             if show_progress_bar:
                 from bonas.leaderboard import Leaderboard

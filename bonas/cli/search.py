@@ -86,7 +86,9 @@ def run(arguments: argparse.Namespace) -> int:
     study = _open(arguments, folder, settings, data, axes, constraints)
     print(_opening(study, folder, going_on), flush=True)
     if limits["budget"] or limits["n_trials"]:
-        print(f"Plan     {study.plan(limits['budget'], limits['n_trials']).statement}", flush=True)
+        plan = study.plan(limits["budget"], limits["n_trials"])
+        if plan.rungs:  # else the search itself says that there is nothing to run
+            print(f"Plan     {plan.statement}", flush=True)
     board = Leaderboard(study, **limits)
     clock = time.monotonic()
     searched = None

@@ -94,9 +94,8 @@ class Forest:
                 drawn = rng.multinomial(size, chances)
                 rows = np.flatnonzero(drawn)
                 tree = ExtraTreeRegressor(max_features=max_features, random_state=int(seed))
-                tree.fit(
-                    X[rows], target[rows], sample_weight=drawn[rows].astype(np.float64), check_input=False
-                )
+                weights = drawn[rows].astype(np.float64)
+                tree.fit(X[rows], target[rows], sample_weight=weights, check_input=False)
                 # The compiled tree alone: predicting through the estimator costs more than predicting.
                 self._trees.append(tree.tree_)
 
@@ -215,9 +214,9 @@ class Collector:
         """
         of = (view.metric_names, view.directions, view.axes)
         read = self._read[: len(view.trials)]
-        known: dict[tuple[Fidelity, int], list[float]] = {}
-        for i in self._changes.since(view.trials, of):
-            read[i : i + 1] = [_of_trial(view, view.trials[i], known)]
+        changed = self._changes.since(view.trials, of)
+        for i, rows in zip(changed, _rows(view, [view.trials[i] for i in changed]), strict=True):
+            read[i : i + 1] = [rows]
         self._read = read
         self._changes.read(view.trials, of)
         counts = np.array([len(each.ends) for each in read], dtype=np.intp)
@@ -257,16 +256,17 @@ class _OfTrial(NamedTuple):
     believed: bool
 
 
-def _of_trial(
-    view: StudyView, trial: TrialRecord, known: dict[tuple[Fidelity, int], list[float]]
-) -> _OfTrial:
-    """What one trial says; ``known``: positions that were worked out already."""
+def _rows(view: StudyView, trials: Sequence[TrialRecord]) -> list[_OfTrial]:
+    """What each trial says."""
+    known: dict[tuple[Fidelity, int], list[float]] = {}
+    full = view.axes.positions(view.axes.full)
     positions: list[list[float]] = []
     losses: list[list[float]] = []
     ends: list[bool] = []
-    failed = believed = False
-    if trial.state is not TrialState.INFEASIBLE:
-        for curve in trial.curves:
+    found: list[tuple[slice, bool, bool]] = []
+    for trial in trials:
+        before, feasible = len(ends), trial.state is not TrialState.INFEASIBLE
+        for curve in trial.curves if feasible else ():
             latest = curve.observations[-1] if curve.observations else None
             for seen in curve.observations:
                 if all(name in seen.values for name in view.metric_names):
@@ -277,18 +277,16 @@ def _of_trial(
                     losses.append(_losses(view, seen))
                     ends.append(seen is latest or seen.epoch >= seen.fidelity.epochs)
         failed = trial.state is TrialState.FAIL
-        believed = not failed and not losses and not trial.state.finished
+        believed = len(ends) == before and not trial.state.finished
         if failed or believed:
-            positions.append(view.axes.positions(view.axes.full))
+            positions.append(full)
             losses.append([np.nan] * len(view.metric_names))
             ends.append(True)
-    return _OfTrial(
-        np.array(positions, dtype=np.float64).reshape(len(ends), -1 if ends else 0),
-        np.array(losses, dtype=np.float64).reshape(len(ends), len(view.metric_names)),
-        np.array(ends, dtype=np.bool_),
-        failed,
-        believed,
-    )
+        found.append((slice(before, len(ends)), failed, believed))
+    places = np.array(positions, dtype=np.float64).reshape(len(ends), len(full))
+    values = np.array(losses, dtype=np.float64).reshape(len(ends), len(view.metric_names))
+    marks = np.array(ends, dtype=np.bool_)
+    return [_OfTrial(places[s], values[s], marks[s], failed, believed) for s, failed, believed in found]
 
 
 def _losses(view: StudyView, seen: Observation) -> list[float]:

@@ -6,8 +6,8 @@ Knows records and numbers, no schedulers, networks or stores.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
+import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 KNOWN_BEFORE = ("parameters", "macs", "memory", "latency")
 """Metrics that need no training: the same on every rung, so no rung ranks them wrongly."""
+
+# Of a fidelity everything but its epochs.
+_BESIDE = operator.attrgetter(
+    *(field.name for field in dataclasses.fields(Fidelity) if field.name != "epochs")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +49,11 @@ def observed(record: TrialRecord, rung: Fidelity) -> Observation | None:
     It need not have been asked to stop there: a trial trained for 9 epochs was seen on a rung of 3, if
     nothing but the epochs is different.
     """
-    beside = _beside(rung)
     for curve in reversed(record.curves):
         for o in curve.observations:
-            if o.epoch == rung.epochs and _beside(o.fidelity) == beside:
+            if o.epoch == rung.epochs and _BESIDE(o.fidelity) == _BESIDE(rung):
                 return o
     return None
-
-
-@functools.lru_cache(maxsize=4096)
-def _beside(fidelity: Fidelity) -> Fidelity:
-    """The fidelity without its epochs."""
-    return dataclasses.replace(fidelity, epochs=1)
 
 
 def trained_metric(view: StudyView) -> int:

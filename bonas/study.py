@@ -77,7 +77,7 @@ class Study:
         self._deadline: float | None = None
         self._time_limit: float | None = None
         self._stop_file: str | None = None
-        self._stopped = False
+        self._stopped = self._warned = False
         self._remembered: Remembered | None = None
 
     def __repr__(self) -> str:
@@ -336,6 +336,8 @@ class Study:
                 user_attrs=dict(collected.user_attrs),
             )
             record = self._ledger.end(transaction, record, collected.curve, ending)
+        if not collected.saved:
+            self._warn_of_no_checkpoints(record)
         return self._frozen(record)
 
     def enqueue_trial(self, params: Mapping[str, Any]) -> None:
@@ -619,6 +621,20 @@ class Study:
                 f"budget={budget}: less than one segment at the lowest rung, which costs {cheapest:.4g} full "
                 "evaluations. Give more, or widen the axes."
             )
+
+    def _warn_of_no_checkpoints(self, record: TrialRecord) -> None:
+        """Say once that what is paused will train again, where its state could have been carried on."""
+        at, paused = record.fidelity, record.state == TrialState.PAUSED and not record.unfinished
+        if self._warned or not paused or not self.axes.carried_epoch(at.epochs, at, self.axes.full):
+            return
+        self._warned = True
+        logger.warning(
+            "trial %d: was paused after epoch %d and its objective saved nothing. Resumed, it trains again from "
+            "its first epoch and pays for that; study.plan() counts on less. Call trial.load_checkpoint() before "
+            "the loop over trial.epochs() and trial.save_checkpoint({...}) in it; or say Axes(..., carry=()), if there is no state to go on from.",
+            record.number,
+            at.epochs,
+        )
 
     def _frozen(self, record: TrialRecord) -> FrozenTrial:
         return FrozenTrial(record, self.space, self.metric_names, trial_folder(self.artifacts, record.number))

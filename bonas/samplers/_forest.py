@@ -19,7 +19,7 @@ from bonas.surrogate import Encoder, Feasible, Surrogate, identity
 from fidelity.records import TrialState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -167,15 +167,12 @@ class ForestSampler:
             candidates = self._candidates(space, incumbents, rng)
         if beliefs is not None:
             candidates += beliefs.leading(_LEADING)
-        refused = [found_infeasible(view, trial) for trial in view.trials]
-        feasible = Feasible(encoder, view, refused, rng, n_trees=self.n_trees)
+        chance = self._chance(encoder, view, rng)
         best = float(model.beliefs[order[0]])
 
         def worth(params: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
             encoded = encoder(params)
-            log_chance = feasible.log_probability(encoded)
-            value = log_expected_improvement(*model.predict_encoded(encoded), best) + log_chance
-            return np.where(log_chance < np.log(_LIKELY), value + _LAST, value)
+            return log_expected_improvement(*model.predict_encoded(encoded), best) + chance(encoded)
 
         value = worth(candidates)
         starts: list[dict[str, Any]] = []
@@ -220,13 +217,23 @@ class ForestSampler:
         candidates = _distinct([*candidates, *space.sample(_PRIOR_FOR_MANY, rng)])
         if (beliefs := encoder.beliefs(view)) is not None:
             candidates += beliefs.leading(_LEADING)
+        chance = self._chance(encoder, view, rng)
+        encoded = encoder(candidates)
+        best = model.each_encoded(encoder.remembered(incumbents))
+        return _Known(of, candidates, model.each_encoded(encoded), best, chance(encoded))
+
+    def _chance(
+        self, encoder: Encoder, view: StudyView, rng: np.random.Generator
+    ) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
+        """What encoded configurations, (n, d), are worth less for perhaps being infeasible, (n,)."""
         refused = [found_infeasible(view, trial) for trial in view.trials]
         feasible = Feasible(encoder, view, refused, rng, n_trees=self.n_trees)
-        encoded = encoder(candidates)
-        log_chance = feasible.log_probability(encoded)
-        log_chance = np.where(log_chance < np.log(_LIKELY), log_chance + _LAST, log_chance)
-        best = model.each_encoded(encoder.remembered(incumbents))
-        return _Known(of, candidates, model.each_encoded(encoded), best, log_chance)
+
+        def chance(encoded: NDArray[np.float32]) -> NDArray[np.float64]:
+            logs = feasible.log_probability(encoded)
+            return np.where(logs < np.log(_LIKELY), logs + _LAST, logs)
+
+        return chance
 
     def posterior(
         self, space: Space, view: StudyView, configurations: Sequence[Mapping[str, Any]]

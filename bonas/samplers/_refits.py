@@ -12,7 +12,7 @@ import math
 from typing import TYPE_CHECKING
 
 from fidelity.changes import Changes
-from fidelity.records import Curve, TrialState
+from fidelity.records import Curve, TrialState, as_of
 
 if TYPE_CHECKING:
     from fidelity.records import StudyView, TrialRecord
@@ -84,25 +84,27 @@ class _Walk:
 
 def until(view: StudyView, watermark: int) -> StudyView:
     """The view as it was at a watermark: of every trial the segments that had ended, or its failure."""
-    trials = []
+    full, trials = view.axes.full, []
     for trial in view.trials:
-        if trial.watermark <= watermark and trial.state.finished:
-            trials.append(trial)
-            continue
-        curves = []
-        for curve in trial.curves:
-            ended = [
-                i
-                for i, o in enumerate(curve.observations, start=1)
-                if o.watermark <= watermark and o.epoch == o.fidelity.epochs
-            ]
-            if ended:
-                curves.append(Curve(curve.observations[: ended[-1]]))
-        if curves:
-            state = TrialState.COMPLETE if trial.state is TrialState.COMPLETE else TrialState.PAUSED
-            same = state is trial.state and sum(map(len, curves)) == sum(map(len, trial.curves))
-            trials.append(trial if same else dataclasses.replace(trial, curves=tuple(curves), state=state))
+        then: TrialRecord | None = trial
+        if trial.watermark > watermark or not trial.state.finished:
+            then = as_of(trial, watermark, full)
+            then = None if then is None else _ended(then)
+        if then is not None:
+            trials.append(then)
     return dataclasses.replace(view, trials=tuple(trials), outlook=None)
+
+
+def _ended(trial: TrialRecord) -> TrialRecord | None:
+    """A trial without what was observed in a segment that did not end: it may be observed again."""
+    if all(o[-1].epoch == o[-1].fidelity.epochs for curve in trial.curves if (o := curve.observations)):
+        return trial
+    curves = []
+    for curve in trial.curves:
+        ended = [i for i, o in enumerate(curve.observations, start=1) if o.epoch == o.fidelity.epochs]
+        if ended:
+            curves.append(Curve(curve.observations[: ended[-1]]))
+    return dataclasses.replace(trial, curves=tuple(curves)) if curves else None
 
 
 def _ends(trial: TrialRecord) -> list[_End]:

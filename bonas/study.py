@@ -341,7 +341,17 @@ class Study:
         return self._frozen(record)
 
     def enqueue_trial(self, params: Mapping[str, Any]) -> None:
-        """Put a configuration in line: the next new trial will be this one."""
+        """Put a configuration in line: the next new trial will be this one.
+
+        It is taken at your word: one that was evaluated already is evaluated again, as a trial of its own
+        with another seed, and so is one with a category of weight zero, which no sampler would propose.
+
+        Args:
+            params: every active hyperparameter with its value.
+
+        Raises:
+            ValueError: if it is no configuration of the space.
+        """
         if not isinstance(params, Mapping):
             raise ValueError(f"enqueue_trial({params!r}): takes the params of a configuration as a dict.")
         checked = self.space.validate(dict(params))
@@ -629,9 +639,10 @@ class Study:
             return
         self._warned = True
         logger.warning(
-            "trial %d: was paused after epoch %d and its objective saved nothing. Resumed, it trains again from "
-            "its first epoch and pays for that; study.plan() counts on less. Call trial.load_checkpoint() before "
-            "the loop over trial.epochs() and trial.save_checkpoint({...}) in it; or say Axes(..., carry=()), if there is no state to go on from.",
+            "trial %d: was paused after epoch %d and its objective saved nothing. Resumed, it trains again "
+            "from its first epoch and pays for that; study.plan() counts on less. Call "
+            "trial.load_checkpoint() before the loop over trial.epochs() and trial.save_checkpoint({...}) in "
+            "it; or say Axes(..., carry=()), if there is no state to go on from.",
             record.number,
             at.epochs,
         )

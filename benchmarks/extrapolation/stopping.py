@@ -139,7 +139,7 @@ def run(method: str, task: int, seed: int, rows: str) -> dict[str, Any]:
         losses = table["valid_loss"][task, 1::2, 1:].astype(float)
     if rows == "finite":
         losses = losses[np.isfinite(losses).all(1)]
-    chosen = np.random.default_rng([seed, task]).permutation(len(losses))[:CONFIGURATIONS]
+    chosen = np.random.default_rng([seed, task, len(rows)]).permutation(len(losses))[:CONFIGURATIONS]
     began = time.process_time()
     spent, ends = play(METHODS[method](), losses[chosen])
     best, median = np.nanmin(losses[chosen, -1]), np.nanmedian(losses[:, -1])

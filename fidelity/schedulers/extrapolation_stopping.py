@@ -60,7 +60,7 @@ class ExtrapolationStopping:
         n_startup: nothing is stopped before so many full evaluations are known. At least 1.
     """
 
-    bound: float = 0.05
+    bound: float = 0.04
     eta: int = 2
     grace: float = 0.05
     n_startup: int = 3
@@ -68,7 +68,7 @@ class ExtrapolationStopping:
     def __post_init__(self) -> None:
         check_ladder(self.eta, None)
         if not (isinstance(self.bound, (int, float)) and 0 < self.bound < 1):
-            raise ValueError(f"bound={self.bound!r}: must be a probability within (0, 1). Use 0.05.")
+            raise ValueError(f"bound={self.bound!r}: must be a probability within (0, 1). Use 0.04.")
         check_limits(self.grace, self.n_startup, 3)
 
     def rungs(self, axes: Axes) -> list[Fidelity]:
@@ -175,11 +175,13 @@ def _points(view: StudyView, trial: TrialRecord, metric: int) -> _Points:
 
 
 def _clipped(curves: Sequence[_Points]) -> list[_Points]:
-    """Losses above what most trials begin with count as that: how bad the bad ones are tells nothing.
+    """Losses far above what most trials begin with count as that: how bad the bad ones are tells nothing.
 
-    Losses that explode would otherwise count as changes that curves of any size may go through.
+    Losses that explode would otherwise count as changes that curves of any size may go through. Far is
+    further than the best loss is below: a curve that begins badly and falls must not look as if it stood.
     """
-    most = float(np.quantile([losses[0] for _, losses in curves], _BEGIN))
+    usual = float(np.quantile([losses[0] for _, losses in curves], _BEGIN))
+    most = 2 * usual - min(min(losses) for _, losses in curves)
     return [(epochs, tuple(min(loss, most) for loss in losses)) for epochs, losses in curves]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import tempfile
 import weakref
@@ -53,19 +54,27 @@ class Artifacts:
         return given if isinstance(given, Artifacts) else Artifacts(given)
 
     def to_dict(self, database: Path | None) -> dict[str, Any]:
-        """JSON-ready, the folder relative to that of the database if it lies in there."""
+        """JSON-ready, the folder relative to that of the database if it lies in there.
+
+        Beside the database each study has a folder of its own, whose name nobody else's has: databases may
+        share a folder, and one that was deleted leaves its checkpoints behind.
+        """
         entry = None if self.folder is None else str(Path(self.folder).absolute())
         if entry is not None and database is not None and Path(entry).is_relative_to(database.parent):
             # The study's folder may be moved as a whole.
             entry = Path(entry).relative_to(database.parent).as_posix()
-        return {"artifacts": entry, "max_bytes": self.max_bytes}
+        own = {"artifacts_id": secrets.token_hex(4)} if entry is None and database is not None else {}
+        return {"artifacts": entry, "max_bytes": self.max_bytes, **own}
 
 
 def artifacts_folder(row: StudyRow, database: Path | None, keeper: object) -> Path:
     """Where a stored study keeps its checkpoints; a temporary folder is removed together with ``keeper``."""
     entry = row.definition.get("artifacts")
-    if not isinstance(entry, str | None):
-        raise ValueError(f"study.db: artifacts={entry!r} is damaged. Restore the file from a copy.")
+    own = row.definition.get("artifacts_id", "")  # studies made before there was one have none
+    if not isinstance(entry, str | None) or not (isinstance(own, str) and re.fullmatch(r"[0-9a-f]*", own)):
+        raise ValueError(
+            f"study.db: artifacts={entry!r}, artifacts_id={own!r} is damaged. Restore the file from a copy."
+        )
     if entry is not None:
         return Path(entry) if database is None else database.parent / entry
     if database is None:
@@ -73,7 +82,7 @@ def artifacts_folder(row: StudyRow, database: Path | None, keeper: object) -> Pa
         weakref.finalize(keeper, shutil.rmtree, folder, ignore_errors=True)
         return Path(folder)
     slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", row.name)[:40]
-    return database.parent / "artifacts" / f"{row.study}-{slug}"
+    return database.parent / "artifacts" / "-".join(filter(None, [str(row.study), slug, own]))
 
 
 def stored_max_bytes(definition: Mapping[str, Any]) -> int | None:

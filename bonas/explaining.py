@@ -6,8 +6,9 @@ The figures stored with each decision are the source; which of them are put into
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,18 @@ from bonas.asking import DEFAULT, PROPOSED_BY, QUEUE
 from bonas.errors import MissingFunctionError
 from bonas.leaderboard import describe_fidelity
 from fidelity.outlook import ends
+from fidelity.ranges import possible
 from fidelity.records import Fidelity, StudyView, TrialRecord, TrialState
 from fidelity.rungs import trained_metric
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from bonas.study import Study
+    from fidelity.extrapolation import Distribution
+
+    Floats = NDArray[np.float64]
 
 _90 = 1.645  # standard deviations to either side that hold 90 % of a normal distribution
 # Figures that have words of their own; others are listed by name.
@@ -29,6 +37,9 @@ _TOLD = {"why", "reason", "rung", "of", "rank", "among", "waiting", "quota", "en
 _TOLD |= {"bracket", "size", "lowest", "dropped", "shares", "hedge"}
 # Of fewer trials a model has nothing to say: as many are drawn at random at first.
 _LEAST = 5
+# A model is fitted anew for so many more ended segments, as a part of those there were: trials that were
+# proposed at about the same time share one.
+_GROWTH = 0.08
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +65,18 @@ class Explanation:
         )
 
 
-def explain(study: Study, number: int) -> Explanation:
+@dataclass(slots=True)
+class Remembered:
+    """What was computed for one study's explanations, for the next ones; changes nothing but the time."""
+
+    beliefs: dict[int, tuple[int, Floats, Floats]] = field(default_factory=dict)
+    """By watermark: how many values a model had seen by then, and the mean and the standard deviation it
+    gave each trial, in order of their numbers."""
+    ends: dict[int, tuple[dict[int, int], Distribution]] = field(default_factory=dict)
+    """Where curves end, as of the newest watermark alone."""
+
+
+def explain(study: Study, number: int, remembered: Remembered) -> Explanation:
     """See :meth:`bonas.Study.explain`."""
     view = study.view()
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(view.trials):
@@ -62,7 +84,7 @@ def explain(study: Study, number: int) -> Explanation:
         raise ValueError(f"explain({number!r}): this study has {there}. Name one by its number.")
     record = view.trials[number]
     decisions = study.decisions(number)
-    words = _Words(study, view, _rungs(study, view))
+    words = _Words(study, view, _rungs(study, view), remembered)
     sentences = [words.of(decision, record) for decision in decisions]
     if not decisions:
         sentences.append("It was added from elsewhere: nothing was decided about it here.")
@@ -85,6 +107,7 @@ class _Words:
     view: StudyView
     rungs: Sequence[Fidelity]
     """Of the scheduler, cheapest first; empty where it has none."""
+    remembered: Remembered
 
     def heading(self, record: TrialRecord) -> str:
         values = self._values(record.values)
@@ -184,26 +207,46 @@ class _Words:
             sampler = self.study.sampler
         except MissingFunctionError:
             return ""
-        then = self.study.view_until(watermark)
-        count = sum(len(curve) for trial in then.trials for curve in trial.curves)
-        if not hasattr(sampler, "posterior") or len(then.trials) < _LEAST:
+        if not hasattr(sampler, "posterior"):
             return ""
-        mean, std = (float(each[0]) for each in sampler.posterior(self.study.space, then, [record.params]))
+        fitted, of = self._fitted_at(watermark)
+        known = self.remembered.beliefs.get(fitted)
+        if known is None or len(known[1]) <= record.number:
+            then = self.study.view_until(fitted)
+            if len(then.trials) < _LEAST:
+                return ""
+            count = sum(len(curve) for trial in then.trials for curve in trial.curves)
+            every = [trial.params for trial in self.view.trials]
+            known = count, *sampler.posterior(self.study.space, then, every)
+            self.remembered.beliefs[fitted] = known
+        count, mean, std = known[0], float(known[1][record.number]), float(known[2][record.number])
         # On the normal scale of what was observed, ndtr(-score) is the part that is worse.
         likely, least, most = (100 * ndtr(-(mean + z * std)) for z in (0, _90, -_90))
         return (
-            f"; its model, from the {count} values seen by then, expected a full evaluation to be better "
+            f"; its model, from the {of}{count} values seen by then, expected a full evaluation to be better "
             f"than {min(likely, 99):.0f} % of them (90 % interval: {least:.0f} to {most:.0f} %)"
         )
+
+    def _fitted_at(self, watermark: int) -> tuple[int, str]:
+        """The watermark of the model that stands for that of a decision; and "first " if it knew not all."""
+        ended = sorted(
+            o.watermark
+            for trial in self.view.trials
+            for curve in trial.curves
+            for o in curve.observations
+            if o.watermark <= watermark and o.epoch == o.fidelity.epochs
+        )
+        n = 0
+        while (more := max(n + 1, math.ceil(n * (1 + _GROWTH)))) <= len(ended):
+            n = more
+        return (watermark, "") if n == len(ended) else (ended[n - 1], "first ")
 
     def _end(self, figures: Mapping[str, Any]) -> str:
         end = figures.get("end")
         if not isinstance(end, Mapping) or not {"mean", "low", "high"} <= set(end):
             return ""
-        return (
-            f"It was believed to end at {self.view.metric_names[0]} {end['mean']:.4g} "
-            f"(90 % interval: {end['low']:.4g} to {end['high']:.4g})."
-        )
+        told = self._interval(0, end["mean"], end["low"], end["high"])
+        return f"It was believed to end at {told}."
 
     def _by_curve(self, view: StudyView, record: TrialRecord, verb: str) -> str:
         """Where a trial ends by its learning curve and those of all others, as of a view."""
@@ -212,13 +255,33 @@ class _Words:
         valued = [t for t in view.trials if name in t.values]
         if len(valued) < _LEAST or record.number not in {t.number for t in valued}:
             return ""
-        rows, found = ends(view, metric)
+        rows, found = self._ends(view, metric)
         quantiles = found.quantiles([0.05, 0.5, 0.95])[rows[record.number]]
         low, middle, high = sorted(view.signed(float(q), metric) for q in quantiles)
-        return (
-            f"By its learning curve it {verb} believed to end at {name} {middle:.4g} "
-            f"(90 % interval: {low:.4g} to {high:.4g})."
+        told = self._interval(metric, middle, low, high)
+        return f"By its learning curve it {verb} believed to end at {told}."
+
+    def _ends(self, view: StudyView, metric: int) -> tuple[dict[int, int], Distribution]:
+        if view is not self.view:
+            return ends(view, metric)
+        now = max(trial.watermark for trial in view.trials)
+        if now not in self.remembered.ends:
+            self.remembered.ends = {now: ends(view, metric)}
+        return self.remembered.ends[now]
+
+    def _interval(self, metric: int, middle: float, low: float, high: float) -> str:
+        """A belief about a metric in words, within the values that the metric can have."""
+        name = self.view.metric_names[metric]
+        seen = (
+            o.values[name]
+            for trial in self.view.trials
+            for curve in trial.curves
+            for o in curve.observations
+            if name in o.values
         )
+        least, most = possible(name, seen)
+        middle, low, high = (min(max(value, least), most) for value in (middle, low, high))
+        return f"{name} {middle:.4g} (90 % interval: {low:.4g} to {high:.4g})"
 
     def _place(self, record: TrialRecord) -> str:
         """How a trial did among those seen where it is."""
@@ -258,7 +321,7 @@ def _rungs(study: Study, view: StudyView) -> Sequence[Fidelity]:
         scheduler: Any = study.scheduler
     except MissingFunctionError:
         return ()
-    return tuple(scheduler.rungs(view.axes)) if hasattr(scheduler, "rungs") else ()
+    return tuple(scheduler.rungs(view.axes)) if callable(getattr(scheduler, "rungs", None)) else ()
 
 
 def _shown(value: Any) -> str:

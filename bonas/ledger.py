@@ -74,7 +74,9 @@ class Ledger:
         self._said = False
         self.owner = Owner()
         self.records: list[TrialRecord] = []
-        self._spent: list[tuple[float, float]] = []  # cost of each trial: in the study's unit, nominal
+        # Of each trial what was paid, in the study's unit; and, if it was started here, that beside its
+        # nominal cost: which of an added trial's epochs were paid here is not known.
+        self._spent: list[tuple[float, float, float]] = []
         self._seen = -1
 
     @contextmanager
@@ -115,15 +117,17 @@ class Ledger:
             budget: cost in all, in the study's unit.
             exhausted: whether no further configuration can be started whatever the limit.
         """
-        # Those never handed out are infeasible, or were added and are no starts of this study.
-        started = sum(t.state != TrialState.INFEASIBLE and t.attempt > 0 for t in self.records)
-        spent = sum(cost for cost, _ in self._spent)
+        # Those never handed out are infeasible, or were added; these are no starts of this study if resumed.
+        started = sum(
+            t.state != TrialState.INFEASIBLE and t.attempt > 0 and t.elsewhere is None for t in self.records
+        )
+        spent = sum(cost for cost, _, _ in self._spent)
         scale = 1.0
         if self._axes.cost != "nominal":
-            nominal = sum(n for _, n in self._spent)
+            timed, nominal = (sum(each[i] for each in self._spent) for i in (1, 2))
             # Before anything is known a reported full evaluation counts 1, and seconds count nothing.
             unknown = 1.0 if self._axes.cost == "reported" else 0.0
-            scale = spent / nominal if nominal > 0 else unknown
+            scale = timed / nominal if nominal > 0 else unknown
         view = StudyView(
             trials=tuple(self.records),
             axes=self._axes,
@@ -279,8 +283,8 @@ class Ledger:
             self._seen = transaction.watermark
 
     def _remember(self, record: TrialRecord) -> None:
-        # What was added has been paid for elsewhere.
-        spent = (record.cost, self._nominal(record)) if record.attempt > 0 else (0.0, 0.0)
+        own = record.attempt > 0 and record.elsewhere is None
+        spent = (record.paid, *((record.paid, self._nominal(record)) if own else (0.0, 0.0)))
         if record.number > len(self.records):
             raise ValueError(f"study.db: trial {len(self.records)} is missing. Restore the file from a copy.")
         if record.number == len(self.records):

@@ -81,15 +81,17 @@ class Plan:
     """False if it ends at the largest number of segments that are played, not at the limits."""
     exact: bool
     """False if the numbers hang on the values that will be observed."""
+    leftover: str = ""
+    """Where a budget is left with which nothing can be run: a sentence that says so."""
 
     @property
     def cost(self) -> float:
-        """What everything that is still to run costs, in the study's unit."""
+        """What everything that is told costs, in the study's unit."""
         return sum(rung.cost for rung in self.rungs)
 
     @property
     def seconds(self) -> float:
-        """What it is expected to take on one worker; NaN as long as nothing was timed."""
+        """What that is expected to take on one worker; NaN as long as nothing was timed."""
         return sum(rung.seconds for rung in self.rungs)
 
     def __repr__(self) -> str:
@@ -112,7 +114,15 @@ class Plan:
     def _table(self) -> TextTable:
         rows = [(r.name, str(r.trials), str(r.epochs), f"{r.cost:.3g}", _time(r.seconds)) for r in self.rungs]
         total = sum(r.trials for r in self.rungs), sum(r.epochs for r in self.rungs)
-        rows.append(("in all", str(total[0]), str(total[1]), f"{self.cost:.3g}", _time(self.seconds)))
+        rows.append(
+            (
+                "in all" if self.complete else "so far",
+                str(total[0]),
+                str(total[1]),
+                f"{self.cost:.3g}",
+                _time(self.seconds),
+            )
+        )
         notes = [] if self.complete else [f"And so on: only the first {MOST:,} segments are told."]
         if math.isnan(self.seconds):
             notes.append("Seconds are known once something has been trained.")
@@ -128,12 +138,18 @@ class Plan:
     def statement(self) -> str:
         """The plan in one sentence."""
         if not self.rungs:
-            return f"{self.limits}: nothing is left to run."
+            return " ".join(filter(None, [f"{self.limits}: nothing is left to run.", self.leftover]))
         about = "" if self.exact else "about "
         steps = [f"{r.trials} {'is' if r.trials == 1 else 'are'} trained to {r.name}" for r in self.rungs]
         told = f"{about}{self.started} new configuration{'s' * (self.started != 1)}; {', '.join(steps)}"
         time = "" if math.isnan(self.seconds) else f", about {format_seconds(self.seconds)} on one worker"
-        return f"{self.limits}: {told}. {self.hedge}It costs {about}{self.cost:.3g} {self.unit}{time}."
+        cost = f"{about}{in_words(self.cost, self.unit)}{time}"
+        if self.complete:
+            return f"{self.limits}: {told}. {self.hedge}It costs {cost}."
+        return (
+            f"{self.limits}: too long to be told to its end. Its first {MOST:,} segments alone: {told}. "
+            f"{self.hedge}These cost {cost}."
+        )
 
     @property
     def hedge(self) -> str:
@@ -143,6 +159,12 @@ class Plan:
         part = "All" if self.hedged == self.started else f"{self.hedged} of the {self.started}"
         starts = "starts" if self.hedged == 1 < self.started else "start"
         return f"{part} {starts} above the lowest rung, a hedge against its ranking badly. "
+
+
+def in_words(cost: float, unit: str) -> str:
+    """A cost with its unit: 1 full evaluation, 2.5 full evaluations."""
+    number = f"{cost:.3g}"
+    return f"{number} {unit.removesuffix('s') if number == '1' else unit}"
 
 
 def plan(study: Study, budget: float | None, n_trials: int | None) -> Plan:
@@ -182,11 +204,13 @@ def plan(study: Study, budget: float | None, n_trials: int | None) -> Plan:
             )
         )
     limits = [f"budget {budget:g}"] if budget is not None else []
-    limits += [f"{n_trials} trials"] if n_trials is not None else []
+    limits += [f"{n_trials} trial{'s' * (n_trials != 1)}"] if n_trials is not None else []
     started = sum(step.new for step in played)
-    lowest = (
-        scheduler.rungs(view.axes)[0] if hasattr(scheduler, "rungs") else rungs[0].fidelity if rungs else None
-    )
+    ladder = getattr(scheduler, "rungs", None)
+    if callable(ladder):
+        lowest = ladder(view.axes)[0]
+    else:
+        lowest = rungs[0].fidelity if rungs else None
     hedged = sum(step.new and step.fidelity != lowest for step in played)
     return Plan(
         study_name=study.study_name,
@@ -197,7 +221,21 @@ def plan(study: Study, budget: float | None, n_trials: int | None) -> Plan:
         unit=cost_unit(view.axes),
         complete=complete,
         exact=exact,
+        leftover="" if rungs or budget is None else _leftover(study, view, budget),
     )
+
+
+def _leftover(study: Study, view: StudyView, budget: float) -> str:
+    """What would run next if what is left of the budget were enough; empty if nothing would."""
+    ample = dataclasses.replace(view, budget_left=math.inf)
+    step = next(_play(study.scheduler, ample, study.space.default, study.space.size, _Qualities.RANDOM), None)
+    if step is None:
+        return ""
+    left, unit = max(0.0, view.budget_left), cost_unit(view.axes)
+    what = "what could run next"
+    if step.cost > left:
+        what += f", which costs {in_words(step.cost, unit)}"
+    return f"{budget - left:.3g} of it are spent, and the rest is too little for {what}."
 
 
 @dataclass(frozen=True, slots=True)

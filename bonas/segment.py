@@ -63,3 +63,5 @@ class Collected:
     user_attrs: Mapping[str, Any]
     retrained: float = 0.0
     """Cost of those epochs that had been trained before, and whose state was gone."""
+    saved: bool = True
+    """Whether the objective saved a state at all, be it on disk or not."""

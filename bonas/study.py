@@ -7,6 +7,7 @@ records: after a kill it continues as if nothing had happened.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import time
 import warnings
@@ -14,11 +15,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bonas.adding import adopted
 from bonas.artifacts import Artifacts, artifacts_folder, stored_max_bytes, trial_folder
 from bonas.asking import Asking
 from bonas.best import best, front
+from bonas.broken import broken, out_of_memory
 from bonas.definition import Definition
-from bonas.endings import conclude, counts
+from bonas.endings import conclude
 from bonas.errors import StaleTrialError
 from bonas.frozen import FrozenTrial
 from bonas.ledger import Ledger, stamped
@@ -29,14 +32,14 @@ from bonas.store.owners import LEASE, release
 from bonas.store.sql import Transaction, plain
 from bonas.trial import Trial
 from fidelity.axes import Axes
-from fidelity.records import StudyView, TrialRecord, TrialState
+from fidelity.records import StudyView, TrialRecord, TrialState, as_of
 from fidelity.schedulers import Scheduler
 
 if TYPE_CHECKING:
     import optuna
     import pandas as pd
 
-    from bonas.explaining import Explanation
+    from bonas.explaining import Explanation, Remembered
     from bonas.feasibility import Latency
     from bonas.fidelity_report import FidelityReport
     from bonas.planning import Plan
@@ -45,9 +48,10 @@ if TYPE_CHECKING:
 
 MOST_INFEASIBLE = 500  # configurations one ask may draw before it gives up
 _GAP = 0.1  # seconds; who waits for SQLite looks that often, at the least
-MOST_OUT_OF_MEMORY = 30  # trials in a row after which the machine, not the configuration, is to blame
 
 Objective = Callable[[Trial], Any]
+
+logger = logging.getLogger("bonas")
 
 
 class Study:
@@ -73,7 +77,8 @@ class Study:
         self._deadline: float | None = None
         self._time_limit: float | None = None
         self._stop_file: str | None = None
-        self._stopped = False
+        self._stopped = self._warned = False
+        self._remembered: Remembered | None = None
 
     def __repr__(self) -> str:
         return f"Study({self.study_name!r}, {len(self.records)} trials, spent {self.spent:.3g})"
@@ -131,7 +136,7 @@ class Study:
     @property
     def spent(self) -> float:
         """Cost of everything evaluated here: full evaluations, unless ``Axes(cost=...)`` says otherwise."""
-        return sum(record.cost for record in self.records if record.attempt > 0)
+        return sum(record.paid for record in self.records)
 
     @property
     def best_trial(self) -> FrozenTrial:
@@ -254,9 +259,11 @@ class Study:
         Raises:
             ValueError: if there is no such trial.
         """
-        from bonas.explaining import explain
+        from bonas.explaining import Remembered, explain
 
-        return explain(self, trial.number if isinstance(trial, FrozenTrial) else trial)
+        if self._remembered is None:
+            self._remembered = Remembered()
+        return explain(self, trial.number if isinstance(trial, FrozenTrial) else trial, self._remembered)
 
     def to_optuna(self) -> optuna.study.Study:
         """A copy as a real Optuna study, for Optuna's tools (see :mod:`bonas.optuna_bridge`)."""
@@ -329,10 +336,22 @@ class Study:
                 user_attrs=dict(collected.user_attrs),
             )
             record = self._ledger.end(transaction, record, collected.curve, ending)
+        if not collected.saved:
+            self._warn_of_no_checkpoints(record)
         return self._frozen(record)
 
     def enqueue_trial(self, params: Mapping[str, Any]) -> None:
-        """Put a configuration in line: the next new trial will be this one."""
+        """Put a configuration in line: the next new trial will be this one.
+
+        It is taken at your word: one that was evaluated already is evaluated again, as a trial of its own
+        with another seed, and so is one with a category of weight zero, which no sampler would propose.
+
+        Args:
+            params: every active hyperparameter with its value.
+
+        Raises:
+            ValueError: if it is no configuration of the space.
+        """
         if not isinstance(params, Mapping):
             raise ValueError(f"enqueue_trial({params!r}): takes the params of a configuration as a dict.")
         checked = self.space.validate(dict(params))
@@ -342,10 +361,13 @@ class Study:
     def add_trial(self, record: TrialRecord | FrozenTrial) -> None:
         """Add what was evaluated elsewhere; number, key and seed are given by this study.
 
-        It counts neither towards ``n_trials`` nor towards the budget.
+        It counts neither towards ``n_trials`` nor towards the budget; if it is resumed, what is trained from
+        then on costs, from its first epoch, because its checkpoint stays where it was. It is COMPLETE here
+        if it was evaluated at this study's full fidelity, and else PAUSED, unless it had ended for good.
 
         Args:
-            record: a record, or a trial of another study with the same hyperparameters, axes and metrics.
+            record: a record, or a trial of another study with the same hyperparameters, axes and metrics. An
+                axis that the other study did not have counts as full.
 
         Raises:
             ValueError: if it does not fit this study.
@@ -354,22 +376,14 @@ class Study:
         if not isinstance(record, TrialRecord):
             raise ValueError(f"add_trial({record!r}): takes a TrialRecord, or a trial of another study.")
         params = self.space.validate(dict(record.params))
-        self._check_added(record)
         with self._ledger.transaction() as transaction:
             number = len(self._ledger.records)
-            added = TrialRecord(
-                number=number,
-                params=params,
-                key=self.space.key(params),
-                state=TrialState.PAUSED if record.state == TrialState.RUNNING else record.state,
-                fidelity=record.fidelity,
-                seed=self._asking.trial_seed(number),
-                curves=tuple(stamped(transaction, curve.observations) for curve in record.curves),
-                reason=record.reason,
-                lost=record.lost,
-                retrained=record.retrained,
-                user_attrs=plain(record.user_attrs),
+            own = {"number": number, "params": params, "key": self.space.key(params)}
+            added = adopted(
+                record, self.axes, self.metric_names, own | {"seed": self._asking.trial_seed(number)}
             )
+            curves = tuple(stamped(transaction, curve.observations) for curve in added.curves)
+            added = dataclasses.replace(added, curves=curves, user_attrs=plain(added.user_attrs))
             self._ledger.write(transaction, added)
             for index, curve in enumerate(added.curves):
                 transaction.put_curve(number, index, curve.observations)
@@ -419,6 +433,8 @@ class Study:
         if executor is not None and not hasattr(executor, "submit"):
             raise ValueError(f"executor={executor!r}: must be a concurrent.futures executor, or None.")
         self._check_limits(n_trials, budget, timeout, n_jobs, trial_timeout)
+        if (n_trials or budget) and self.done:  # both are totals, so a call may find them used up
+            logger.warning("nothing to run: %s", self.plan(budget, n_trials).statement)
         try:
             if show_progress_bar:
                 from bonas.leaderboard import Leaderboard
@@ -501,19 +517,14 @@ class Study:
         """Whether the timeout of this call has passed."""
         return self._deadline is not None and time.time() >= self._deadline
 
-    def broken(self, failed: FrozenTrial) -> bool:
-        """Whether the first three trials, this one among them, all failed with the same exception."""
-        first = [t for t in self.records if t.attempt > 0 and counts(t)][:3]
-        if failed.number not in [t.number for t in first] or len(first) < 3:
-            return False
-        kinds = {(t.state, (t.reason or "").partition(":")[0]) for t in first}
-        return len(kinds) == 1
+    def broken(self, failed: FrozenTrial, *, raised: bool) -> str | None:
+        """Why this failure and those before it speak against the objective, in a sentence; None if not."""
+        return broken(self.records, failed.record, self.axes, raised)
 
     @property
     def out_of_memory(self) -> bool:
         """Whether the latest trials, many of them, all ran out of memory: the next one will, too."""
-        latest = [t.state for t in self.records if t.attempt > 0][-MOST_OUT_OF_MEMORY:]
-        return len(latest) == MOST_OUT_OF_MEMORY and set(latest) == {TrialState.INFEASIBLE}
+        return out_of_memory(self.records)
 
     def limit(self, n_trials: int | None, budget: float | None) -> None:
         """Set the totals that :meth:`ask` keeps; None means without limit."""
@@ -522,11 +533,9 @@ class Study:
 
     def view_until(self, watermark: int) -> StudyView:
         """What had been observed at a watermark: trials without any observation by then are left out."""
-        with self._ledger.transaction() as transaction:
-            view = self._asking.view()
-            curves = transaction.observed_until(watermark)
-        trials = (dataclasses.replace(view.trials[n], curves=curves[n]) for n in sorted(curves))
-        return dataclasses.replace(view, trials=tuple(trials), outlook=None)
+        view = self.view()
+        trials = (as_of(trial, watermark, view.axes.full) for trial in view.trials)
+        return dataclasses.replace(view, trials=tuple(t for t in trials if t is not None), outlook=None)
 
     def limited_view(self, n_trials: int | None, budget: float | None) -> StudyView:
         """The view under limits other than those of the running call; see :meth:`limit`."""
@@ -623,18 +632,20 @@ class Study:
                 "evaluations. Give more, or widen the axes."
             )
 
-    def _check_added(self, record: TrialRecord) -> None:
-        names = set(self.metric_names)
-        for o in (o for curve in record.curves for o in curve.observations):
-            if not names <= set(o.values):
-                raise ValueError(
-                    f"add_trial: an observation has {sorted(o.values)}, but this study's metrics are "
-                    f"{sorted(names)}."
-                )
-            values = o.fidelity.to_dict()
-            self.axes.fidelity({a.name: values.get(a.name) or a.high for a in self.axes.axes})
-        if record.state == TrialState.COMPLETE and record.last is None:
-            raise ValueError("add_trial: a COMPLETE trial needs at least one observation.")
+    def _warn_of_no_checkpoints(self, record: TrialRecord) -> None:
+        """Say once that what is paused will train again, where its state could have been carried on."""
+        at, paused = record.fidelity, record.state == TrialState.PAUSED and not record.unfinished
+        if self._warned or not paused or not self.axes.carried_epoch(at.epochs, at, self.axes.full):
+            return
+        self._warned = True
+        logger.warning(
+            "trial %d: was paused after epoch %d and its objective saved nothing. Resumed, it trains again "
+            "from its first epoch and pays for that; study.plan() counts on less. Call "
+            "trial.load_checkpoint() before the loop over trial.epochs() and trial.save_checkpoint({...}) in "
+            "it; or say Axes(..., carry=()), if there is no state to go on from.",
+            record.number,
+            at.epochs,
+        )
 
     def _frozen(self, record: TrialRecord) -> FrozenTrial:
         return FrozenTrial(record, self.space, self.metric_names, trial_folder(self.artifacts, record.number))

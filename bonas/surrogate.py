@@ -13,7 +13,7 @@ Glossary:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import sklearn
@@ -23,6 +23,7 @@ from sklearn.tree import ExtraTreeRegressor
 
 from bonas.earlier import Beliefs, agreement
 from bonas.gaussian_process import GaussianProcess
+from fidelity.changes import Changes
 from fidelity.records import TrialState
 
 if TYPE_CHECKING:
@@ -93,9 +94,8 @@ class Forest:
                 drawn = rng.multinomial(size, chances)
                 rows = np.flatnonzero(drawn)
                 tree = ExtraTreeRegressor(max_features=max_features, random_state=int(seed))
-                tree.fit(
-                    X[rows], target[rows], sample_weight=drawn[rows].astype(np.float64), check_input=False
-                )
+                weights = drawn[rows].astype(np.float64)
+                tree.fit(X[rows], target[rows], sample_weight=weights, check_input=False)
                 # The compiled tree alone: predicting through the estimator costs more than predicting.
                 self._trees.append(tree.tree_)
 
@@ -112,6 +112,11 @@ class Forest:
         return each.mean(axis=0), np.maximum(each.std(axis=0), _LEAST_STD)
 
 
+def identity(params: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Equal for the same canonical configuration, which lists its parameters in the space's order."""
+    return (*params, *params.values())
+
+
 class Encoder:
     """Configurations of one space as rows of numbers: encoded parameters beside structural features.
 
@@ -124,7 +129,10 @@ class Encoder:
         self.space = space
         self.n_parameters = len(space.encode_names)
         """How many of its columns, the first ones, encode hyperparameters."""
-        self._rows: dict[tuple[tuple[str, Any], ...], NDArray[np.float32]] = {}
+        self.collect = Collector()
+        """What the trials of a study say."""
+        self._rows: dict[tuple[Any, ...], int] = {}
+        self._table = np.empty((0, 0), dtype=np.float32)
         self._told: tuple[Earlier, ...] = ()
         self._beliefs: Beliefs | None = None
 
@@ -160,15 +168,16 @@ class Encoder:
 
     def remembered(self, configurations: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
         """The same, each configuration computed once: for trials, which are asked for again and again."""
-        # Canonical configurations list their parameters in the space's order, so equal ones have equal items.
-        keys = [tuple(params.items()) for params in configurations]
+        keys = [identity(params) for params in configurations]
         new = {key: params for key, params in zip(keys, configurations, strict=True) if key not in self._rows}
         if len(self._rows) + len(new) > self._MOST:
             self._rows.clear()
             new = dict(zip(keys, configurations, strict=True))
         if new:
-            self._rows.update(zip(new, self(list(new.values())), strict=True))
-        return np.stack([self._rows[key] for key in keys])
+            rows = self(list(new.values()))
+            self._table = np.concatenate([self._table, rows]) if self._rows else rows
+            self._rows.update(zip(new, range(len(self._rows), len(self._rows) + len(new)), strict=True))
+        return self._table[[self._rows[key] for key in keys]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +185,9 @@ class Rows:
     """What was observed, ready for a model."""
 
     trials: tuple[TrialRecord, ...]
-    """The trial of each row."""
+    """Those with a row, each once."""
+    of: NDArray[np.intp]
+    """The position in ``trials`` of each row's, shape (n,); the rows of a trial stand together."""
     positions: Floats
     """Where the row lies on each fidelity axis, in [0, 1], shape (n, axes)."""
     losses: Floats
@@ -187,58 +198,95 @@ class Rows:
     """Rows that are all there is of a trial, or end a segment, or are a curve's latest, shape (n,)."""
 
 
-def collect(view: StudyView) -> Rows:
-    """Every observation of every trial.
+class Collector:
+    """Every observation of every trial, of those that have not changed since as it was before."""
 
-    A FAIL trial stands for the worst loss observed, at full fidelity. INFEASIBLE trials have no value and
-    leave no row. A trial without observations that is running, or waits to run again, leaves a row
-    without a loss, so that whoever fills it can keep further trials away from it.
-    """
-    n_metrics = len(view.metric_names)
-    full = view.axes.positions(view.axes.full)
+    def __init__(self) -> None:
+        self._changes = Changes()
+        self._read: list[_OfTrial] = []
+
+    def __call__(self, view: StudyView) -> Rows:
+        """The rows of a view.
+
+        A FAIL trial stands for the worst loss observed, at full fidelity. INFEASIBLE trials have no value
+        and leave no row. A trial without observations that is running, or waits to run again, leaves a row
+        without a loss, so that whoever fills it can keep further trials away from it.
+        """
+        of = (view.metric_names, view.directions, view.axes)
+        read = self._read[: len(view.trials)]
+        changed = self._changes.since(view.trials, of)
+        for i, rows in zip(changed, _rows(view, [view.trials[i] for i in changed]), strict=True):
+            read[i : i + 1] = [rows]
+        self._read = read
+        self._changes.read(view.trials, of)
+        counts = np.array([len(each.ends) for each in read], dtype=np.intp)
+        present = np.flatnonzero(counts).tolist()
+        some = [read[i] for i in present]
+        losses = np.concatenate([each.losses for each in some]) if some else np.empty((0, 0))
+        observed = np.isfinite(losses).all(axis=1)
+        if not observed.any():
+            # Failures alone say nothing about where to look.
+            nothing, k = np.empty(0, np.bool_), len(view.metric_names)
+            none = np.empty((0, len(view.axes.positions(view.axes.full))))
+            return Rows((), np.empty(0, np.intp), none, np.empty((0, k)), nothing, nothing)
+        # Of a trial without a value the last row.
+        last = np.cumsum(counts[present]) - 1
+        failed = last[[each.failed for each in some]]
+        if len(failed):
+            losses[failed] = losses[observed].max(axis=0)
+        believed = np.zeros(len(losses), dtype=np.bool_)
+        believed[last[[each.believed for each in some]]] = True
+        return Rows(
+            trials=tuple(view.trials[i] for i in present),
+            of=np.repeat(np.arange(len(some)), counts[present]),
+            positions=np.concatenate([each.positions for each in some]),
+            losses=losses,
+            believed=believed,
+            ends=np.concatenate([each.ends for each in some]),
+        )
+
+
+class _OfTrial(NamedTuple):
+    """The rows of one trial."""
+
+    positions: Floats
+    losses: Floats
+    ends: NDArray[np.bool_]
+    failed: bool
+    believed: bool
+
+
+def _rows(view: StudyView, trials: Sequence[TrialRecord]) -> list[_OfTrial]:
+    """What each trial says."""
     known: dict[tuple[Fidelity, int], list[float]] = {}
-    trials: list[TrialRecord] = []
+    full = view.axes.positions(view.axes.full)
     positions: list[list[float]] = []
     losses: list[list[float]] = []
-    failed: list[int] = []
-    believed: list[int] = []
-    within: list[int] = []
-    for trial in view.trials:
-        if trial.state is TrialState.INFEASIBLE:
-            continue
-        before = len(trials)
-        for curve in trial.curves:
+    ends: list[bool] = []
+    found: list[tuple[slice, bool, bool]] = []
+    for trial in trials:
+        before, feasible = len(ends), trial.state is not TrialState.INFEASIBLE
+        for curve in trial.curves if feasible else ():
+            latest = curve.observations[-1] if curve.observations else None
             for seen in curve.observations:
                 if all(name in seen.values for name in view.metric_names):
-                    if seen is not curve.observations[-1] and seen.epoch < seen.fidelity.epochs:
-                        within.append(len(trials))
-                    trials.append(trial)
                     at = (seen.fidelity, seen.epoch)
                     if at not in known:
                         known[at] = view.axes.positions(*at)
                     positions.append(known[at])
                     losses.append(_losses(view, seen))
-        if trial.state is TrialState.FAIL:
-            failed.append(len(trials))
-        elif len(trials) == before and not trial.state.finished:
-            believed.append(len(trials))
-        else:
-            continue
-        trials.append(trial)
-        positions.append(full)
-        losses.append([np.nan] * n_metrics)
-    values = np.array(losses, dtype=np.float64).reshape(-1, n_metrics)
-    observed = np.isfinite(values).all(axis=1)
-    if failed and observed.any():
-        values[failed] = values[observed].max(axis=0)
-    mask, ends = np.zeros(len(trials), dtype=np.bool_), np.ones(len(trials), dtype=np.bool_)
-    mask[believed], ends[within] = True, False
-    if not observed.any():
-        # Failures alone say nothing about where to look.
-        nothing = np.empty(0, np.bool_)
-        return Rows((), np.empty((0, len(full))), np.empty((0, n_metrics)), nothing, nothing)
-    places = np.array(positions, dtype=np.float64).reshape(len(trials), -1)
-    return Rows(tuple(trials), places, values, mask, ends)
+                    ends.append(seen is latest or seen.epoch >= seen.fidelity.epochs)
+        failed = trial.state is TrialState.FAIL
+        believed = len(ends) == before and not trial.state.finished
+        if failed or believed:
+            positions.append(full)
+            losses.append([np.nan] * len(view.metric_names))
+            ends.append(True)
+        found.append((slice(before, len(ends)), failed, believed))
+    places = np.array(positions, dtype=np.float64).reshape(len(ends), len(full))
+    values = np.array(losses, dtype=np.float64).reshape(len(ends), len(view.metric_names))
+    marks = np.array(ends, dtype=np.bool_)
+    return [_OfTrial(places[s], values[s], marks[s], failed, believed) for s, failed, believed in found]
 
 
 def _losses(view: StudyView, seen: Observation) -> list[float]:
@@ -304,7 +352,7 @@ class Surrogate:
         n_process: int = 300,
         whole_curves: bool = True,
     ) -> None:
-        rows = collect(view)
+        rows = encoder.collect(view)
         if not rows.trials:
             raise ValueError("no observation yet: a surrogate needs at least one. Report a value first.")
         self._encoder = encoder
@@ -312,22 +360,23 @@ class Surrogate:
         few = int(rows.ends.sum()) <= n_process
         # Beyond the ends of segments a curve says little more, and a process may not have many rows.
         keep = _subset(rows, rng) if whole_curves and not few else np.flatnonzero(rows.ends)
-        rows_kept = tuple(rows.trials[i] for i in keep)
-        scores = np.stack([_filled_scores(column[keep]) for column in rows.losses.T], axis=1)
+        losses, positions = rows.losses[keep], rows.positions[keep]
+        scores = np.stack([_filled_scores(column) for column in losses.T], axis=1)
         k = scores.shape[1]
         self._weights = np.full(k, 1 / k) if weights is None else weights
         self.scores = scalarise(scores, self._weights)
-        encoded = self._encoder.remembered([trial.params for trial in rows_kept])
-        X = np.concatenate([encoded, rows.positions[keep].astype(np.float32)], axis=1)
-        latest = _latest(rows_kept)
+        of = rows.of[keep]
+        encoded = self._encoder.remembered([trial.params for trial in rows.trials])[of]
+        latest = _latest(of)
+        X = np.concatenate([encoded, positions.astype(np.float32)], axis=1)
         # The model learns what is different from what earlier studies believe, as far as they are right.
         self._beliefs = encoder.beliefs(view)
         target = self.scores
         if self._beliefs is not None:
             believed = self._beliefs.predict(encoded, self._weights)
             seen = latest[~rows.believed[keep][latest]]
-            positions = [tuple(position) for position in rows.positions[keep][seen].tolist()]
-            self._agreement = agreement(believed[seen], target[seen], positions)
+            groups = [tuple(position) for position in positions[seen].tolist()]
+            self._agreement = agreement(believed[seen], target[seen], groups)
             target = target - believed @ self._agreement
         # Half of a tree's sample are latest values: however long the curves are, what they came to counts.
         chances = np.full(len(keep), 0.5 / len(keep))
@@ -337,12 +386,16 @@ class Surrogate:
         self.smooth = few
         """Whether what it believes changes little by little, not at a forest's splits alone."""
         if few:
-            groups = encoder.groups(X.shape[1])
             process = GaussianProcess(
-                X, target, groups, rng, n_trends=len(self._full), n_marked=encoder.n_parameters
+                X,
+                target,
+                encoder.groups(X.shape[1]),
+                rng,
+                n_trends=len(self._full),
+                n_marked=encoder.n_parameters,
             )
             self._model = Mixture(self._model, process)
-        self.trials: tuple[TrialRecord, ...] = tuple(rows_kept[i] for i in latest)
+        self.trials: tuple[TrialRecord, ...] = tuple(rows.trials[i] for i in of[latest].tolist())
         """The trials it learned from, each once."""
         self.beliefs: Floats = self.predict_encoded(encoded[latest])[0]
         """What it believes of them at full fidelity: the mean score of each of ``trials``."""
@@ -461,19 +514,19 @@ _MOST_ROWS = 4000
 
 
 def _subset(rows: Rows, rng: np.random.Generator) -> NDArray[np.intp]:
-    n = len(rows.trials)
+    n = len(rows.of)
     if n <= _MOST_ROWS:
         return np.arange(n)
     # The latest row of each trial is what decisions hang on; the rest is evidence about curves.
-    latest = _latest(rows.trials)
+    latest = _latest(rows.of)
     others = np.setdiff1d(np.arange(n), latest)
     room = max(0, _MOST_ROWS - len(latest))
     return np.sort(np.concatenate([latest, rng.choice(others, size=min(room, len(others)), replace=False)]))
 
 
-def _latest(trials: Sequence[TrialRecord]) -> NDArray[np.intp]:
-    """The last row of each trial."""
-    return np.fromiter({trial.number: i for i, trial in enumerate(trials)}.values(), dtype=np.intp)
+def _latest(of: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The last row of each trial, rows of one standing together."""
+    return np.flatnonzero(np.append(np.diff(of) != 0, True))
 
 
 def _filled_scores(losses: Floats) -> Floats:

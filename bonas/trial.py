@@ -85,6 +85,7 @@ class Trial:
         )
         self._retrained = 0.0
         # A saved state counts once its epoch is reported: until then it waits as the candidate.
+        self._saved = False
         self._candidate: tuple[int, Any] | None = None
         self._counted: tuple[int, Any] | None = None
         self._written: CheckpointRecord | None = None
@@ -242,6 +243,7 @@ class Trial:
         epoch = self._yielded or self._position
         if not epoch:
             raise ValueError("save_checkpoint(): nothing trained yet. Call it in the loop over epochs().")
+        self._saved = True
         self._candidate = (epoch, checkpoints.copy_state(state))
         self._count_candidate()
         if time.monotonic() - self._written_at >= CHECKPOINT_INTERVAL:
@@ -401,6 +403,7 @@ class Trial:
             checkpoint=checkpoint,
             user_attrs=dict(self._user_attrs),
             retrained=self._retrained,
+            saved=self._saved,
         )
 
     # -- inside --------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Knows numbers only: what a subset or a width *does* to training lives in ``fidel
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ class Axes:
     def __hash__(self) -> int:
         return hash(repr(self))
 
-    @property
+    @functools.cached_property
     def full(self) -> Fidelity:
         """Every axis at its maximum."""
         return self.at(1.0)

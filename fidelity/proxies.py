@@ -12,6 +12,7 @@ Glossary:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -222,7 +223,6 @@ def correlation(x: ArrayLike, y: ArrayLike, among: ArrayLike) -> tuple[float, fl
         Both are 0 where there is nothing to rank.
     """
     from scipy.special import ndtri
-    from scipy.stats import rankdata
 
     low, high = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     everything = np.sort(np.asarray(among, dtype=np.float64))
@@ -231,11 +231,19 @@ def correlation(x: ArrayLike, y: ArrayLike, among: ArrayLike) -> tuple[float, fl
         return 0.0, 0.0
     below, upto = (np.searchsorted(everything, low, side) for side in ("left", "right"))
     a = ndtri(np.clip((below + upto) / (2 * m), 0.5 / m, 1 - 0.5 / m))
-    b = ndtri((rankdata(high) - 0.5) / n)
+    below, upto = (np.searchsorted(np.sort(high), high, side) for side in ("left", "right"))
+    b = ndtri((below + upto) / (2 * n))
     r = float(np.corrcoef(a, b)[0, 1])
-    of_all = ndtri((np.arange(m) + 0.5) / m)
-    more = min(25.0, max(1.0, float(of_all.var() / a.var()))) - 1
+    more = min(25.0, max(1.0, float(_spread(m) / a.var()))) - 1
     return r * math.sqrt(more + 1) / math.sqrt(1 + r * r * more), n / (more + 1)
+
+
+@functools.lru_cache(maxsize=4096)
+def _spread(m: int) -> float:
+    """The variance of the normal scores of ``m`` networks."""
+    from scipy.special import ndtri
+
+    return float(ndtri((np.arange(m) + 0.5) / m).var())
 
 
 def _ranks(x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

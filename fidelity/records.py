@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -192,6 +192,8 @@ class TrialRecord:
     owner: str | None = None
     watermark: int = 0
     """The study's change counter when this record last changed."""
+    elsewhere: float | None = None
+    """Of a trial that was added, what it had cost before; None of one that was started in its study."""
 
     @property
     def last(self) -> Observation | None:
@@ -215,6 +217,38 @@ class TrialRecord:
     def cost(self) -> float:
         """Everything spent on this trial, in the unit of ``Axes(cost=...)``."""
         return self.lost + sum(o.cost for curve in self.curves for o in curve.observations)
+
+    @property
+    def paid(self) -> float:
+        """The part of ``cost`` that its study has paid: nothing of what was paid before it was added."""
+        if self.attempt == 0:
+            return 0.0  # never handed out
+        return self.cost if self.elsewhere is None else max(0.0, self.cost - self.elsewhere)
+
+
+def as_of(record: TrialRecord, watermark: int, full: Fidelity) -> TrialRecord | None:
+    """A trial as it was at a watermark, as far as its observations tell; None if it had none by then.
+
+    Args:
+        record: as it is.
+        watermark: the study's change counter at the time.
+        full: full fidelity: who had reached it was COMPLETE.
+    """
+    if record.watermark <= watermark:
+        return record if record.values else None
+    curves = tuple(
+        curve
+        if curve.observations and curve.observations[-1].watermark <= watermark
+        else Curve(tuple(o for o in curve.observations if o.watermark <= watermark))
+        for curve in record.curves
+    )
+    curves = tuple(curve for curve in curves if curve.observations)
+    if not curves:
+        return None
+    last = curves[-1].observations[-1]
+    complete = (last.fidelity, last.epoch) == (full, full.epochs)
+    state = TrialState.COMPLETE if complete else TrialState.PAUSED
+    return replace(record, curves=curves, state=state, fidelity=last.fidelity)
 
 
 class Bounds(Protocol):
@@ -308,7 +342,7 @@ class StudyView:
         The latest values; with ``at`` those at the end of a segment of that fidelity, where there was one.
         """
         values = record.values if at is None else record.values_at(at) or record.values
-        return tuple(self.signed(values.get(n, math.nan), i) for i, n in enumerate(self.metric_names))
+        return tuple([self.signed(values.get(n, math.nan), i) for i, n in enumerate(self.metric_names)])
 
     def ranked(
         self,
@@ -328,14 +362,14 @@ class StudyView:
                 have later ones.
             chosen: records that were taken before, from which the rest keep away; one metric ignores them.
         """
-        losses = {r.number: self.losses(r, at) for r in (*records, *chosen)}
         if len(self.metric_names) == 1:
 
             def place(record: TrialRecord) -> tuple[float, int]:
-                loss = losses[record.number][0]
+                loss = self.losses(record, at)[0]
                 return math.inf if math.isnan(loss) else loss, record.number
 
             return sorted(records, key=place)
+        losses = {r.number: self.losses(r, at) for r in (*records, *chosen)}
         both = [r for part in (chosen, records) for r in sorted(part, key=lambda r: r.number)]
         table = np.array([losses[r.number] for r in both]).reshape(len(both), len(self.metric_names))
         return [both[i] for i in spread_order(table, len(chosen))]

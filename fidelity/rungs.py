@@ -6,14 +6,15 @@ Knows records and numbers, no schedulers, networks or stores.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
+import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fidelity.changes import Changes, resized
 from fidelity.proxies import Comparison, compare
 from fidelity.records import Fidelity, Observation, StudyView, TrialRecord
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 
 KNOWN_BEFORE = ("parameters", "macs", "memory", "latency")
 """Metrics that need no training: the same on every rung, so no rung ranks them wrongly."""
+
+# Of a fidelity everything but its epochs.
+_BESIDE = operator.attrgetter(
+    *(field.name for field in dataclasses.fields(Fidelity) if field.name != "epochs")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +49,11 @@ def observed(record: TrialRecord, rung: Fidelity) -> Observation | None:
     It need not have been asked to stop there: a trial trained for 9 epochs was seen on a rung of 3, if
     nothing but the epochs is different.
     """
-    beside = _beside(rung)
     for curve in reversed(record.curves):
         for o in curve.observations:
-            if o.epoch == rung.epochs and _beside(o.fidelity) == beside:
+            if o.epoch == rung.epochs and _BESIDE(o.fidelity) == _BESIDE(rung):
                 return o
     return None
-
-
-@functools.lru_cache(maxsize=4096)
-def _beside(fidelity: Fidelity) -> Fidelity:
-    """The fidelity without its epochs."""
-    return dataclasses.replace(fidelity, epochs=1)
 
 
 def trained_metric(view: StudyView) -> int:
@@ -90,8 +89,8 @@ class Reader:
     """
 
     def __init__(self) -> None:
-        self._of: Hashable = None
-        self._rows: dict[int, tuple[TrialRecord, Sequence[float]]] = {}
+        self._changes = Changes()
+        self._table: NDArray[np.float64] = np.empty((0, 0))
 
     def read(
         self, trials: Sequence[TrialRecord], of: Hashable, row: Callable[[TrialRecord], Sequence[float]]
@@ -103,14 +102,16 @@ class Reader:
             of: what else ``row`` depends on; with another one everything is read anew.
             row: the same number of columns for every trial.
         """
-        known = self._rows if of == self._of else {}
-        rows: dict[int, tuple[TrialRecord, Sequence[float]]] = {}
-        for trial in trials:
-            found = known.get(id(trial))
-            # Frozen records: the same object says the same. Holding it keeps its identity its own.
-            rows[id(trial)] = (trial, row(trial)) if found is None else found
-        self._of, self._rows = of, rows
-        return np.array([numbers for _, numbers in rows.values()], dtype=np.float64)
+        changed = self._changes.since(trials, of)
+        read = np.array([row(trials[i]) for i in changed], dtype=np.float64)
+        if len(changed) == len(trials):
+            self._table = read
+        else:
+            self._table = resized(self._table, len(trials))
+            if changed:
+                self._table[changed] = read
+        self._changes.read(trials, of)
+        return self._table.copy()
 
 
 def loss_at(trial: TrialRecord, rung: Fidelity, view: StudyView, metric: int) -> float:

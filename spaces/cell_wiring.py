@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -118,31 +117,6 @@ class Live:
         # All that reads a cell begins with weights for each of its channels, so their order is free.
         return canonical(sketch.graph(), _UNORDERED)
 
-    def features(self, operations: Sequence[str]) -> list[float]:
-        """Operations, output states, concatenations, paths (log), depth (most, mean), inputs it reads."""
-        ops = [edge.op for edge in self.edges]
-        blocks = {edge.block for edge in self.edges}
-        paths = dict.fromkeys(INPUTS, 1)
-        depths = dict.fromkeys(INPUTS, 0)
-        for block, source, op in ((e.block, e.source, e.op) for e in self.edges):
-            paths[block] = paths.get(block, 0) + paths[source]
-            depths[block] = max(depths.get(block, 0), depths[source] + OPERATIONS[op].layers)
-        out = [depths[state] for state in self.outputs] or [0]
-        return [
-            *(float(ops.count(op)) for op in operations if op != "none"),
-            len(self.outputs),
-            sum(self.combine[block - 2] == "concat" for block in blocks),
-            math.log1p(sum(paths[state] for state in self.outputs)),
-            max(out),
-            sum(out) / len(out),
-            *(float(self.reads(state)) for state in INPUTS),
-        ]
-
-
-def n_features(operations: Sequence[str]) -> int:
-    """How many numbers :meth:`Live.features` returns."""
-    return sum(op != "none" for op in operations) + 7
-
 
 def _one(sketch: Sketch, name: str, terms: Sequence[str]) -> str:
     """The sum of some terms as one node."""
@@ -178,9 +152,9 @@ def choices(design: Design, cell: str) -> list[Choice]:
                 default = main_op if source == main else side_op if source == side else idle
                 found.append(Choice(f"{cell}_edge{block}_{source}", ops, default))
         elif design.inputs == "pair":
-            pairs = _pairs(block)
-            if len(pairs) > 1:
-                found.append(Choice(f"{at}_inputs", pairs, f"{min(main, side)},{max(main, side)}"))
+            both = pairs(block)
+            if len(both) > 1:
+                found.append(Choice(f"{at}_inputs", both, f"{min(main, side)},{max(main, side)}"))
             first, second = (main_op, side_op) if main < side else (side_op, main_op)
             found += [Choice(f"{at}_op_a", ops, first), Choice(f"{at}_op_b", ops, second)]
         else:
@@ -214,7 +188,8 @@ def wiring(design: Design, cell: str, params: Mapping[str, Any]) -> Wiring:
     return Wiring(tuple(edges), tuple(combine))
 
 
-def _pairs(block: int) -> tuple[str, ...]:
+def pairs(block: int) -> tuple[str, ...]:
+    """The two different states that a block of a ``pair`` design may read, as texts."""
     return tuple(f"{a},{b}" for a, b in itertools.combinations(range(block), 2))
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from spaces import cell_batches
 from spaces.cell_operations import OPERATIONS, factorized_reduction, relu_conv_norm
-from spaces.cell_wiring import INPUTS, Live, choices, n_features, wiring
+from spaces.cell_wiring import INPUTS, Live, choices, wiring
 from spaces.checking import checked_classes, checked_fraction, checked_shape, probability
 from spaces.counting import Count, count_graph
 from spaces.graph import INPUT, Graph, Sketch, scaled
@@ -168,10 +169,6 @@ class _Configured:
     @functools.cached_property
     def key(self) -> str:
         return self.part((True, True)).live.key(self.reduction)
-
-    @functools.cached_property
-    def features(self) -> list[float]:
-        return self.part((True, True)).live.features(self.design.operations)
 
 
 class _Placed(NamedTuple):
@@ -379,7 +376,7 @@ class Cell:
         return self._count(shape, plan)
 
     def _count(self, shape: Shape, plan: _Plan) -> Count:
-        stem, states = self._stem(shape, plan)
+        stem, states = self._stem(shape, plan.stem[1] or not plan.carries)
         parameters, macs = stem.parameters, stem.macs
         channels_of = [state.channels for state in states]
         inner: dict[tuple[int, int], Count] = {}
@@ -424,10 +421,11 @@ class Cell:
             self._costs[which] = count_graph(sketch.graph(), (channels, *self._size(level)))
         return self._costs[which]
 
-    def _stem(self, shape: Shape, plan: _Plan) -> tuple[Count, tuple[State, State]]:
+    def _stem(self, shape: Shape, second: bool) -> tuple[Count, tuple[State, State]]:
+        """Size of the stem, to its second output or only the first, and both."""
         sketch = Sketch()
         states = STEMS[shape.stem].sketch(sketch, self.input_shape[0], shape.filters)
-        which = (shape.stem, shape.filters, plan.stem[1] or not plan.carries)
+        which = (shape.stem, shape.filters, second)
         if which not in self._costs:
             # Input 1 is built on input 0, so what stands behind the one that is read is left out.
             last = [node.name for node in sketch.graph()].index(states[which[2]].node)
@@ -459,24 +457,37 @@ class Cell:
 
     def features(self, params: Mapping[str, Any]) -> NDArray[np.float64]:
         """Of both cells what is alive; the macro-architecture; cells alive; logs of parameters and MACs."""
-        shape = self.macro.shape(params)
-        normal, reduction = self._cells(params, shape)
-        plan = self._plan(normal, reduction, shape, shape.cells, True)
-        count = self._count(shape, plan)
-        absent = [0.0] * n_features(self.design.operations)
-        return np.array(
-            [
-                *normal.features,
-                *(reduction.features if reduction and plan.reduces else absent),
-                math.log(shape.filters),
-                shape.cells,
-                shape.reductions,
-                *(float(shape.stem == stem) for stem in self.macro.stem),
-                sum(placed.wanted for placed in plan.cells),
-                math.log(count.parameters),
-                math.log(count.macs),
-            ],
-            dtype=np.float64,
+        row: NDArray[np.float64] = self.features_many([params])[0]
+        return row
+
+    def features_many(self, configurations: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+        """The same of several, shape (n, k)."""
+        alike: dict[Shape, list[int]] = {}
+        if self.macro.searched():
+            for i, params in enumerate(configurations):
+                alike.setdefault(self.macro.shape(params), []).append(i)
+        else:
+            alike[self.macro.shape({})] = list(range(len(configurations)))
+        parts = [
+            cell_batches.features(
+                self.design, shape, self.macro.stem, self._parts(shape), [configurations[i] for i in rows]
+            )
+            for shape, rows in alike.items()
+        ]
+        table = np.empty((len(configurations), parts[0].shape[1]))
+        for rows, part in zip(alike.values(), parts, strict=True):
+            table[rows] = part
+        return table
+
+    def _parts(self, shape: Shape) -> cell_batches.Costs:
+        states = self._stem(shape, True)[1]
+        return cell_batches.Costs(
+            operation=self._operation,
+            stem=lambda second: self._stem(shape, second)[0],
+            pixels=self._pixels,
+            channels=(states[0].channels, states[1].channels),
+            level=states[1].halvings,
+            n_classes=self.n_classes,
         )
 
     # Drawings --------------------------------------------------------------------------------

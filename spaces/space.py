@@ -250,6 +250,8 @@ class Space:
 
         def draw(n: int) -> Codes:
             state = random_state(rng)
+            if not n:
+                return np.empty((0, len(parts)))
             columns = [draw_column(part, n, state) for part in parts]
             table = np.stack(columns, axis=1) if columns else np.empty((n, 0))
             for i, domain in enumerate(self._table.domains):

@@ -183,6 +183,8 @@ class Table:
         self.domains = tuple(Domain.from_description(item) for item in description["hyperparameters"])
         self.names = tuple(d.name for d in self.domains)
         self.column: Mapping[str, int] = {name: i for i, name in enumerate(self.names)}
+        self._texts = [all(type(choice) is str for choice in d.choices) for d in self.domains]
+        self._positions = [{_tagged(choice): i for i, choice in enumerate(d.choices)} for d in self.domains]
         parents: dict[int, set[int]] = {i: set() for i in range(len(self.domains))}
         self.conditions: dict[int, Predicate] = {}
         for item in description["conditions"]:
@@ -292,17 +294,18 @@ class Table:
 
     def decode(self, table: Codes) -> list[dict[str, Any]]:
         """Rows of codes as params: active hyperparameters only, plain values."""
-        rows: list[dict[str, Any]] = [{} for _ in range(len(table))]
-        for column, domain in enumerate(self.domains):
-            codes = table[:, column]
-            active = np.flatnonzero(~np.isnan(codes))
-            values: list[Any] = codes[active].tolist()
+        columns: list[list[Any]] = []
+        for codes, domain in zip(table.T, self.domains, strict=True):
+            active = codes[~np.isnan(codes)]
             if domain.choices:
-                values = [domain.choices[int(code)] for code in values]
-            elif domain.kind == "integer":
-                values = [int(code) for code in values]
-            name = domain.name
-            for i, value in zip(active.tolist(), values, strict=True):
+                columns.append([domain.choices[i] for i in active.astype(np.int64).tolist()])
+            else:
+                columns.append((active.astype(np.int64) if domain.kind == "integer" else active).tolist())
+        if all(len(values) == len(table) for values in columns) and columns:
+            return [dict(zip(self.names, values, strict=True)) for values in zip(*columns, strict=True)]
+        rows: list[dict[str, Any]] = [{} for _ in range(len(table))]
+        for name, codes, values in zip(self.names, table.T, columns, strict=True):
+            for i, value in zip(np.flatnonzero(~np.isnan(codes)).tolist(), values, strict=True):
                 rows[i][name] = value
         return rows
 
@@ -311,14 +314,12 @@ class Table:
         table = np.empty((len(configurations), len(self.domains)))
         nan = math.nan
         for column, domain in enumerate(self.domains):
-            name = domain.name
+            name, positions = domain.name, self._positions[column]
             if not domain.choices:
                 table[:, column] = [params.get(name, nan) for params in configurations]
-            elif all(type(choice) is str for choice in domain.choices):
-                positions = {choice: i for i, choice in enumerate(domain.choices)}
+            elif self._texts[column]:
                 table[:, column] = [positions[p[name]] if name in p else nan for p in configurations]
             else:
-                positions = {_tagged(choice): i for i, choice in enumerate(domain.choices)}
                 table[:, column] = [positions[_tagged(p[name])] if name in p else nan for p in configurations]
         return table
 
@@ -499,6 +500,7 @@ class Table:
         found = np.empty((0, len(row)))
         if not free:
             return found
+        inactive = bool(np.isnan(row).any())
         for _ in range(20):
             if len(found) >= n:
                 break
@@ -510,8 +512,11 @@ class Table:
                     table[rows, i] = rng.choice(others[i], size=len(rows))
                 else:
                     table[rows, i] = self.domains[i].mutated(row[i], len(rows), rng)
-            prior = draw(n)
-            table = self.deactivate(np.where(np.isnan(table), prior, table))
+            # Only what is inactive can become active; drawing takes as much of ``rng`` whatever is drawn.
+            prior = draw(n if inactive else 0)
+            if inactive:
+                table = np.where(np.isnan(table), prior, table)
+            table = self.deactivate(table)
             found = np.concatenate([found, table[self.allowed(table)]])
         return found[:n]
 

@@ -72,6 +72,12 @@ def run(arguments: argparse.Namespace) -> int:
         parse_axes(arguments.axis)  # a wrong one is said before the data are read
     if arguments.objectives is not None:
         parse_objectives(arguments.objectives)
+    for name in arguments.warm_start or ():
+        if not open_folder(name).exists:
+            raise ValueError(
+                f"--warm-start {name}: is not a study, it has no study.db. Give the folder of a search; "
+                "`bonas search` prints it."
+            )
     folder, settings, data = _place(arguments)
     check_device(arguments.device)
 
@@ -86,7 +92,9 @@ def run(arguments: argparse.Namespace) -> int:
     study = _open(arguments, folder, settings, data, axes, constraints)
     print(_opening(study, folder, going_on), flush=True)
     if limits["budget"] or limits["n_trials"]:
-        print(f"Plan     {study.plan(limits['budget'], limits['n_trials']).statement}", flush=True)
+        plan = study.plan(limits["budget"], limits["n_trials"])
+        if plan.rungs:  # else the search itself says that there is nothing to run
+            print(f"Plan     {plan.statement}", flush=True)
     board = Leaderboard(study, **limits)
     clock = time.monotonic()
     searched = None
@@ -427,7 +435,11 @@ def _opening(study: Study, folder: StudyFolder, going_on: bool) -> str:
     if "augmentation" in names and not hasattr(study.space.configuration_space["augmentation"], "choices"):
         space += f", augmentation {study.space.default['augmentation']}"
     verb = f"going on with {states(study)}" if going_on else "new"
-    return f"{space}\nStudy    {folder.path} ({verb})"
+    how = f"{type(study.sampler).__name__} proposes, {type(study.scheduler).__name__} decides for how long"
+    earlier = [told.study for told in study.view().earlier]
+    if earlier:
+        how += f", learning from {', '.join(earlier)}"
+    return f"{space}\nSearch   {how}\nStudy    {folder.path} ({verb})"
 
 
 def _again(arguments: argparse.Namespace, folder: StudyFolder, study: Study, more: int = 1) -> str:

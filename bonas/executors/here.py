@@ -78,13 +78,16 @@ def after_tell(
         logger.warning("trial %d: %s, %s", told.number, told.state.value, told.reason)
     for callback in callbacks:
         callback(study, told)
-    if error is None:
-        return
     if isinstance(error, MissingFunctionError):
         raise error
-    if told.state == TrialState.FAIL and is_bug(error) and study.broken(told):
-        raise error
-    if told.state == TrialState.INFEASIBLE and study.out_of_memory:
+    if told.state == TrialState.FAIL and (error is None or is_bug(error)):
+        why = study.broken(told, raised=error is not None)
+        if why is not None and error is None:  # such as an objective that never reports
+            raise ValueError(why)
+        if why is not None and error is not None:
+            error.add_note(f"bonas: {why}")
+            raise error
+    if error is not None and told.state == TrialState.INFEASIBLE and study.out_of_memory:
         raise error
 
 

@@ -1,8 +1,4 @@
-"""What trials were and came to, as arrays, each record read once; knows records and codes, no method.
-
-Reading ten thousand records for every ask would take longer than everything else. Records are frozen: one
-that is the same object as before says what it said before.
-"""
+"""What trials were and came to, as arrays, each record read once; knows records and codes, no method."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ import numpy as np
 
 from bonas.samplers._base import found_infeasible
 from bonas.samplers._ranking import reached
+from fidelity.changes import Changes, resized
 from fidelity.records import TrialState
 
 if TYPE_CHECKING:
@@ -45,8 +42,7 @@ class Facts:
 
     def __init__(self, encode: Callable[[Sequence[Mapping[str, Any]]], NDArray[Any]]) -> None:
         self._encode = encode
-        self._asked: tuple[Any, ...] = ()
-        self._records: list[TrialRecord] = []
+        self._changes = Changes()
         self.kinds: Ints = np.empty(0, dtype=np.intp)
         """:class:`Kind` of each trial, shape (n,)."""
         self.far: Floats = np.empty(0)
@@ -58,22 +54,19 @@ class Facts:
 
     def update(self, view: StudyView) -> None:
         """Make these the facts of a view; what was read of the same records before is kept."""
-        asked = (view.metric_names, view.directions, view.bounds, view.axes)
-        if len(asked) != len(self._asked) or any(
-            a is not b and a != b for a, b in zip(asked, self._asked, strict=True)
-        ):
-            self._asked, self._records = asked, []
-            self.losses = np.empty((0, len(view.metric_names)))
-        trials = list(view.trials)
-        n, kept = len(trials), min(len(self._records), len(trials))
-        new = [i for i in range(kept) if trials[i] is not self._records[i]] + list(range(kept, n))
-        self.kinds = _resized(self.kinds, kept, n)
-        self.far = _resized(self.far, kept, n)
-        self.losses = _resized(self.losses, kept, n)
-        self.rows = _resized(self.rows, kept, n)
-        self._records = trials
-        if not new:
-            return
+        trials, n = view.trials, len(view.trials)
+        of = (view.metric_names, view.directions, view.bounds, view.axes)
+        new = self._changes.since(trials, of)
+        self.kinds, self.far, self.rows = (resized(a, n) for a in (self.kinds, self.far, self.rows))
+        if self.losses.shape[1] != len(view.metric_names):
+            self.losses = np.empty((n, len(view.metric_names)))
+        self.losses = resized(self.losses, n)
+        if new:
+            self._read(view, new)
+        self._changes.read(trials, of)
+
+    def _read(self, view: StudyView, new: Sequence[int]) -> None:
+        trials = view.trials
         read = [trials[i] for i in new]
         kinds = [_kind(view, trial) for trial in read]
         self.kinds[new] = kinds
@@ -93,12 +86,3 @@ def _kind(view: StudyView, trial: TrialRecord) -> Kind:
         return Kind.FAILED
     values = trial.values
     return Kind.VALUED if all(name in values for name in view.metric_names) else Kind.WAITING
-
-
-def _resized(array: NDArray[Any], kept: int, n: int) -> NDArray[Any]:
-    """``n`` rows, of which the first ``kept`` are those of ``array`` and the others are to be filled."""
-    if len(array) == n:
-        return array
-    resized = np.zeros((n, *array.shape[1:]), dtype=array.dtype)
-    resized[:kept] = array[:kept]
-    return resized

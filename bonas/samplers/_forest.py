@@ -15,15 +15,15 @@ from bonas.acquisition import log_expected_improvement
 from bonas.samplers._base import Allowed, at_least, draw_new, found_infeasible
 from bonas.samplers._branches import due, steps, within
 from bonas.samplers._refits import Refits, until
-from bonas.surrogate import Encoder, Feasible, Surrogate
+from bonas.surrogate import Encoder, Feasible, Surrogate, identity
 from fidelity.records import TrialState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from fidelity.records import StudyView
+    from fidelity.records import StudyView, TrialRecord
     from spaces import Space
 
 # For one ask: mutations of each incumbent; mutants mutated again, and how often each; prior draws.
@@ -127,14 +127,14 @@ class ForestSampler:
     def sample(self, space: Space, view: StudyView, rng: np.random.Generator) -> dict[str, Any] | None:
         """The allowed candidate with the greatest expected improvement; None once the space is used up."""
         allowed = Allowed(space, view)
-        valued = [trial for trial in view.trials if all(name in trial.values for name in view.metric_names)]
-        n_informative = len(valued) + sum(t.state is TrialState.FAIL and t.last is None for t in view.trials)
+        initial = self._initial(space)
+        few = len(list(itertools.islice(_informative(view), initial))) < initial
         beliefs = self._encode(space).beliefs(view)
-        if beliefs is not None and n_informative < self._initial(space):
+        if beliefs is not None and few:
             for params in beliefs.best(len(view.trials)):
                 if allowed(params):
                     return dict(params)
-        if not valued or n_informative < self._initial(space) or rng.random() < self.random_fraction:
+        if few or not _any_valued(view) or rng.random() < self.random_fraction:
             return draw_new(space, allowed, rng)
         fit = self._refits.newest(view)
         if fit is not None and rng.random() < _PRIOR_SHARE:
@@ -167,23 +167,20 @@ class ForestSampler:
             candidates = self._candidates(space, incumbents, rng)
         if beliefs is not None:
             candidates += beliefs.leading(_LEADING)
-        refused = [found_infeasible(view, trial) for trial in view.trials]
-        feasible = Feasible(encoder, view, refused, rng, n_trees=self.n_trees)
+        chance = self._chance(encoder, view, rng)
         best = float(model.beliefs[order[0]])
 
         def worth(params: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
             encoded = encoder(params)
-            log_chance = feasible.log_probability(encoded)
-            value = log_expected_improvement(*model.predict_encoded(encoded), best) + log_chance
-            return np.where(log_chance < np.log(_LIKELY), value + _LAST, value)
+            return log_expected_improvement(*model.predict_encoded(encoded), best) + chance(encoded)
 
         value = worth(candidates)
         starts: list[dict[str, Any]] = []
         for _ in range(_ROUNDS if model.smooth and branch is None else 0):
             before, starts = starts, _first_allowed(candidates, value, allowed, _STARTS)
-            known = {tuple(params.items()) for params in candidates}
+            known = {identity(params) for params in candidates}
             drawn = [mutant for params in starts for mutant in space.neighbours(params, rng, _STEPS)]
-            near = [params for params in _distinct(drawn) if tuple(params.items()) not in known]
+            near = [params for params in _distinct(drawn) if identity(params) not in known]
             if not near or starts == before:
                 break
             candidates += near
@@ -198,7 +195,7 @@ class ForestSampler:
             then = until(view, watermark)
             # Watermarks also count what an interruption cost; how many segments have ended does not.
             rng = np.random.default_rng([first.seed, ended])
-            if not any(all(name in trial.values for name in view.metric_names) for trial in then.trials):
+            if not _any_valued(then):
                 self._known = _Known(of, [], np.empty((1, 0)), np.zeros((1, 1)), np.empty(0))
             elif len(then.trials) <= min(_SMOOTH, self.n_process):
                 found, value = self._searched(space, then, rng, Allowed(space, then))
@@ -220,13 +217,23 @@ class ForestSampler:
         candidates = _distinct([*candidates, *space.sample(_PRIOR_FOR_MANY, rng)])
         if (beliefs := encoder.beliefs(view)) is not None:
             candidates += beliefs.leading(_LEADING)
+        chance = self._chance(encoder, view, rng)
+        encoded = encoder(candidates)
+        best = model.each_encoded(encoder.remembered(incumbents))
+        return _Known(of, candidates, model.each_encoded(encoded), best, chance(encoded))
+
+    def _chance(
+        self, encoder: Encoder, view: StudyView, rng: np.random.Generator
+    ) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
+        """What encoded configurations, (n, d), are worth less for perhaps being infeasible, (n,)."""
         refused = [found_infeasible(view, trial) for trial in view.trials]
         feasible = Feasible(encoder, view, refused, rng, n_trees=self.n_trees)
-        encoded = encoder(candidates)
-        log_chance = feasible.log_probability(encoded)
-        log_chance = np.where(log_chance < np.log(_LIKELY), log_chance + _LAST, log_chance)
-        best = model.each_encoded(encoder.remembered(incumbents))
-        return _Known(of, candidates, model.each_encoded(encoded), best, log_chance)
+
+        def chance(encoded: NDArray[np.float32]) -> NDArray[np.float64]:
+            logs = feasible.log_probability(encoded)
+            return np.where(logs < np.log(_LIKELY), logs + _LAST, logs)
+
+        return chance
 
     def posterior(
         self, space: Space, view: StudyView, configurations: Sequence[Mapping[str, Any]]
@@ -300,9 +307,25 @@ class _Known:
         return self.candidates, value + self.worth
 
 
+def _informative(view: StudyView) -> Iterator[TrialRecord]:
+    """The trials that say how good a configuration is."""
+    for trial in view.trials:
+        if _is_valued(view, trial) or (trial.state is TrialState.FAIL and trial.last is None):
+            yield trial
+
+
+def _any_valued(view: StudyView) -> bool:
+    return any(_is_valued(view, trial) for trial in view.trials)
+
+
+def _is_valued(view: StudyView, trial: TrialRecord) -> bool:
+    values = trial.values
+    return all(name in values for name in view.metric_names)
+
+
 def _distinct(configurations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each canonical configuration once, in a repeatable order."""
-    return list({tuple(params.items()): params for params in configurations}.values())
+    return list({identity(params): params for params in configurations}.values())
 
 
 def _first_allowed(

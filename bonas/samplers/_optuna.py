@@ -65,6 +65,7 @@ class OptunaSampler:
     Args:
         sampler: a name (``"TPESampler"``, ``"GPSampler"``, ``"RandomSampler"``), or an Optuna sampler of
             your own making. It is copied and reseeded for each ask, so its own seed has no effect.
+            ``"GPSampler"`` fits its process anew for each ask, which takes tenths of a second to seconds.
         settings: keyword arguments of the sampler named; plain values, so that the study can store them.
         seed: seed of its randomness; the study's if None.
 
@@ -186,6 +187,8 @@ def _freeze(view: StudyView, trial: TrialRecord, distributions: Distributions, a
 
 def _made(sampler: str | BaseSampler, settings: dict[str, Any]) -> BaseSampler:
     if isinstance(sampler, str):
+        if sampler in {cls.__name__ for cls in _STATEFUL}:
+            raise ValueError(_refused(sampler))
         if sampler not in _BY_NAME:
             raise closest("Optuna sampler", sampler, list(_BY_NAME))
         try:
@@ -206,11 +209,15 @@ def _made(sampler: str | BaseSampler, settings: dict[str, Any]) -> BaseSampler:
     if not isinstance(sampler, optuna.samplers.BaseSampler):
         raise ValueError(f"sampler={sampler!r}: must be a name or an Optuna sampler, such as 'TPESampler'.")
     if isinstance(sampler, _STATEFUL):
-        raise ValueError(
-            f"{type(sampler).__name__} keeps its state in Optuna's own trials, which a study of bonas does "
-            "not have, so it would start afresh at every ask. Use TPESampler or GPSampler."
-        )
+        raise ValueError(_refused(type(sampler).__name__))
     return sampler
+
+
+def _refused(name: str) -> str:
+    return (
+        f"{name} keeps its state in Optuna's own trials, which a study of bonas does not have, so it would "
+        "start afresh at every ask. Use TPESampler or GPSampler; EvolutionSampler is bonas's own."
+    )
 
 
 @dataclass(frozen=True, slots=True)

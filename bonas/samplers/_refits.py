@@ -8,9 +8,11 @@ order in which they did, are gone through, and at some of them a model is fitted
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
-from fidelity.records import Curve, TrialState
+from fidelity.changes import Changes
+from fidelity.records import Curve, TrialState, as_of
 
 if TYPE_CHECKING:
     from fidelity.records import StudyView, TrialRecord
@@ -18,60 +20,97 @@ if TYPE_CHECKING:
 # A new model for so many more ended segments, as a part of those there were, or for so many full evaluations.
 _GROWTH, _COST = 0.08, 0.6
 
+_End = tuple[int, float]
+"""The watermark at which a segment ended, and what it cost."""
+
 
 class Refits:
-    """Finds the newest fit of a view; what has not changed since is not read again."""
+    """Finds the newest fit of a view; what has not changed since is not gone through again."""
 
     def __init__(self) -> None:
-        self._ends: dict[int, tuple[TrialRecord, list[tuple[int, float]]]] = {}
+        self._changes = Changes()
+        self._ends: list[list[_End]] = []
+        """Of each trial."""
+        self._walk = _Walk()
 
     def newest(self, view: StudyView) -> tuple[int, int] | None:
         """The watermark of the newest fit and how many segments had ended; None if all is to be known.
 
         That is so where the segment that closed the newest one was worth a model of its own.
         """
-        known, ends = self._ends, {}
-        for trial in view.trials:
-            found = known.get(id(trial))
-            ends[id(trial)] = (trial, _ends(trial)) if found is None else found
+        changed = self._changes.since(view.trials, view.cost_scale)
+        ends, new = self._ends[: len(view.trials)], []
+        goes_on = len(ends) == len(self._ends) and len(changed) < len(view.trials)
+        for i in changed:
+            now = _ends(view.trials[i])
+            before = ends[i] if i < len(ends) else []
+            goes_on = goes_on and now[: len(before)] == before
+            new += now[len(before) :]
+            ends[i : i + 1] = [now]
+        new.sort()
+        if not goes_on or (new and new[0] < self._walk.latest):
+            self._walk, new = _Walk(), sorted(end for each in ends for end in each)
+        for end in new:
+            self._walk.step(end, view.cost_scale)
         self._ends = ends
-        events = sorted(event for _, each in ends.values() for event in each)
-        full = view.cost_scale
-        fitted, spent, last = 0, 0.0, 0
-        alone = True
-        for number, (watermark, cost) in enumerate(events, start=1):
-            spent += cost
-            if number - fitted >= _GROWTH * fitted or spent >= _COST * full:
-                alone = number - fitted == 1 and spent >= _COST * full
-                fitted, spent, last = number, 0.0, watermark
-        return None if alone and fitted == len(events) else (last, fitted)
+        self._changes.read(view.trials, view.cost_scale)
+        return self._walk.newest
+
+
+class _Walk:
+    """Goes through segments in the order in which they ended."""
+
+    def __init__(self) -> None:
+        self.latest: _End = (0, -math.inf)
+        self._number = self._fitted = self._watermark = 0
+        self._spent, self._alone = 0.0, True
+
+    def step(self, end: _End, full: float) -> None:
+        """One more has ended; ``full`` is what a full evaluation costs."""
+        self.latest = end
+        self._number += 1
+        self._spent += end[1]
+        new = self._number - self._fitted
+        if new >= _GROWTH * self._fitted or self._spent >= _COST * full:
+            self._alone = new == 1 and self._spent >= _COST * full
+            self._fitted, self._spent, self._watermark = self._number, 0.0, end[0]
+
+    @property
+    def newest(self) -> tuple[int, int] | None:
+        """As :meth:`Refits.newest`."""
+        fresh = self._alone and self._fitted == self._number
+        return None if fresh else (self._watermark, self._fitted)
 
 
 def until(view: StudyView, watermark: int) -> StudyView:
     """The view as it was at a watermark: of every trial the segments that had ended, or its failure."""
-    trials = []
+    full, trials = view.axes.full, []
     for trial in view.trials:
-        if trial.watermark <= watermark and trial.state.finished:
-            trials.append(trial)
-            continue
-        curves = []
-        for curve in trial.curves:
-            ended = [
-                i
-                for i, o in enumerate(curve.observations, start=1)
-                if o.watermark <= watermark and o.epoch == o.fidelity.epochs
-            ]
-            if ended:
-                curves.append(Curve(curve.observations[: ended[-1]]))
-        if curves:
-            state = TrialState.COMPLETE if trial.state is TrialState.COMPLETE else TrialState.PAUSED
-            trials.append(dataclasses.replace(trial, curves=tuple(curves), state=state))
+        then: TrialRecord | None = trial
+        if trial.watermark > watermark or not trial.state.finished:
+            then = as_of(trial, watermark, full)
+            then = None if then is None else _ended(then)
+        if then is not None:
+            trials.append(then)
     return dataclasses.replace(view, trials=tuple(trials), outlook=None)
 
 
-def _ends(trial: TrialRecord) -> list[tuple[int, float]]:
+def _ended(trial: TrialRecord) -> TrialRecord | None:
+    """A trial without what was observed in a segment that did not end: it may be observed again."""
+    if all(o[-1].epoch == o[-1].fidelity.epochs for curve in trial.curves if (o := curve.observations)):
+        return trial
+    curves = []
+    for curve in trial.curves:
+        ended = [i for i, o in enumerate(curve.observations, start=1) if o.epoch == o.fidelity.epochs]
+        if ended:
+            curves.append(Curve(curve.observations[: ended[-1]]))
+    return dataclasses.replace(trial, curves=tuple(curves)) if curves else None
+
+
+def _ends(trial: TrialRecord) -> list[_End]:
     """When each of a trial's segments ended, and what it cost."""
-    events, cost = [], 0.0
+    events: list[_End] = []
+    cost = 0.0
     for curve in trial.curves:
         for o in curve.observations:
             cost += o.cost

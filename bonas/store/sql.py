@@ -1,4 +1,4 @@
-"""The SQLite store: the schema, and records in and out of it; decides nothing.
+"""The SQLite store: records in and out of its tables; decides nothing.
 
 One transaction for each ask and each tell, written through to the disk (WAL, ``synchronous=FULL``).
 Every change bears the study's change counter, the *watermark*, so that a reader fetches only what is new.
@@ -22,98 +22,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from bonas.store import schema
+from bonas.store.schema import (
+    CHECKPOINTS,
+    DECISIONS,
+    OBSERVATIONS,
+    QUEUE,
+    SCHEMA_VERSION,
+    STUDIES,
+    TRIALS,
+)
 from fidelity.records import CheckpointRecord, Curve, Fidelity, Observation, TrialRecord, TrialState
-
-SCHEMA_VERSION = 1
-
-_schema = sa.MetaData()
-
-_studies = sa.Table(
-    "studies",
-    _schema,
-    sa.Column("study", sa.Integer, primary_key=True),
-    sa.Column("name", sa.String, unique=True, nullable=False),
-    sa.Column("schema_version", sa.Integer, nullable=False),
-    sa.Column("definition", sa.Text, nullable=False),  # space, axes, directions, sampler, ... as JSON
-    sa.Column("attrs", sa.Text, nullable=False),
-    sa.Column("watermark", sa.Integer, nullable=False),
-    sa.Column("created", sa.Float, nullable=False),
-)
-_trials = sa.Table(
-    "trials",
-    _schema,
-    sa.Column("study", sa.Integer, primary_key=True),
-    sa.Column("number", sa.Integer, primary_key=True),
-    sa.Column("params", sa.Text, nullable=False),
-    sa.Column("key", sa.String, nullable=False),
-    sa.Column("state", sa.String, nullable=False),
-    sa.Column("fidelity", sa.Text, nullable=False),
-    sa.Column("seed", sa.BigInteger, nullable=False),
-    sa.Column("parent", sa.Integer),
-    sa.Column("figures", sa.Text, nullable=False),
-    sa.Column("reason", sa.Text),
-    sa.Column("user_attrs", sa.Text, nullable=False),
-    sa.Column("unfinished", sa.Boolean, nullable=False),
-    sa.Column("lost", sa.Float, nullable=False),
-    sa.Column("retrained", sa.Float, nullable=False, server_default="0"),
-    sa.Column("owner", sa.String),
-    sa.Column("lease", sa.Float),  # Unix time until which the owner's word holds
-    sa.Column("attempt", sa.Integer, nullable=False),
-    sa.Column("watermark", sa.Integer, nullable=False),
-    sa.Index("trials_changed", "study", "watermark"),
-)
-_observations = sa.Table(
-    "observations",
-    _schema,
-    sa.Column("study", sa.Integer, primary_key=True),
-    sa.Column("number", sa.Integer, primary_key=True),
-    sa.Column("curve", sa.Integer, primary_key=True),
-    sa.Column("epoch", sa.Integer, primary_key=True),
-    sa.Column("metrics", sa.Text, nullable=False),
-    sa.Column("cost", sa.Float, nullable=False),
-    sa.Column("fidelity", sa.Text, nullable=False),
-    sa.Column("seconds", sa.Float),
-    sa.Column("watermark", sa.Integer, nullable=False),
-)
-_checkpoints = sa.Table(
-    "checkpoints",
-    _schema,
-    sa.Column("study", sa.Integer, primary_key=True),
-    sa.Column("number", sa.Integer, primary_key=True),
-    sa.Column("epoch", sa.Integer, nullable=False),
-    sa.Column("fidelity", sa.Text, nullable=False),
-    sa.Column("file", sa.String, nullable=False),
-    sa.Column("sha256", sa.String, nullable=False),
-    sa.Column("nbytes", sa.BigInteger, nullable=False),
-    sa.Column("watermark", sa.Integer, nullable=False),
-)
-_decisions = sa.Table(
-    "decisions",
-    _schema,
-    sa.Column("study", sa.Integer, primary_key=True),
-    sa.Column("ask", sa.Integer, primary_key=True),  # k of default_rng([seed, k])
-    sa.Column("action", sa.String, nullable=False),
-    sa.Column("number", sa.Integer, nullable=False),
-    sa.Column("fidelity", sa.Text, nullable=False),
-    sa.Column("figures", sa.Text, nullable=False),
-    sa.Column("seen", sa.Integer, nullable=False),  # the watermark the decision was made from
-    sa.Column("owner", sa.String, nullable=False),
-    sa.Column("decided", sa.Float, nullable=False),
-)
-_queue = sa.Table(
-    "queue",
-    _schema,
-    sa.Column("study", sa.Integer, primary_key=True),
-    sa.Column("position", sa.Integer, primary_key=True),
-    sa.Column("params", sa.Text, nullable=False),
-    sa.Column("number", sa.Integer),  # the trial it became
-)
-
-# Columns that studies written by earlier versions lack; those versions can still read and write the file.
-_ADDED = (
-    ("observations", "seconds", "FLOAT"),
-    ("trials", "retrained", "FLOAT NOT NULL DEFAULT 0"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +76,11 @@ class Store:
     def create(self, name: str, definition: Mapping[str, Any]) -> StudyRow | None:
         """Store a new study; None if the name is taken."""
         with self._begin() as connection:
-            taken = connection.execute(sa.select(_studies.c.study).where(_studies.c.name == name)).first()
+            taken = connection.execute(sa.select(STUDIES.c.study).where(STUDIES.c.name == name)).first()
             if taken is not None:
                 return None
             result = connection.execute(
-                sa.insert(_studies).values(
+                sa.insert(STUDIES).values(
                     name=name,
                     schema_version=SCHEMA_VERSION,
                     definition=_dump(definition),
@@ -176,7 +95,7 @@ class Store:
     def find(self, name: str) -> StudyRow | None:
         """The study of that name."""
         with self._begin() as connection:
-            row = connection.execute(sa.select(_studies).where(_studies.c.name == name)).first()
+            row = connection.execute(sa.select(STUDIES).where(STUDIES.c.name == name)).first()
         if row is None:
             return None
         if not isinstance(row.schema_version, int) or row.schema_version > SCHEMA_VERSION:
@@ -190,23 +109,21 @@ class Store:
     def names(self) -> list[str]:
         """The names of all studies, oldest first."""
         with self._begin() as connection:
-            return list(connection.execute(sa.select(_studies.c.name).order_by(_studies.c.study)).scalars())
+            return list(connection.execute(sa.select(STUDIES.c.name).order_by(STUDIES.c.study)).scalars())
 
     @contextmanager
     def transaction(self, study: int) -> Iterator[Transaction]:
         """Read and write one study, alone; all of it is kept or nothing."""
         with self._begin() as connection:
             watermark = connection.execute(
-                sa.select(_studies.c.watermark).where(_studies.c.study == study).with_for_update()
+                sa.select(STUDIES.c.watermark).where(STUDIES.c.study == study).with_for_update()
             ).scalar_one()
             transaction = Transaction(connection, study, watermark)
             yield transaction
             transaction.advance()
             if transaction.watermark != watermark:
                 connection.execute(
-                    sa.update(_studies)
-                    .where(_studies.c.study == study)
-                    .values(watermark=transaction.watermark)
+                    sa.update(STUDIES).where(STUDIES.c.study == study).values(watermark=transaction.watermark)
                 )
 
     @contextmanager
@@ -244,39 +161,30 @@ class Transaction:
     @_intact("a trial")
     def changed_since(self, watermark: int) -> list[TrialRecord]:
         """The records of all trials that changed after a watermark, in order of their numbers."""
-        rows = self._rows(_trials, _trials.c.watermark > watermark, _trials.c.number)
+        rows = self._rows(TRIALS, TRIALS.c.watermark > watermark, TRIALS.c.number)
         if not rows:
             return []
         numbers = [row.number for row in rows]
         # With most of the study changed one scan is cheaper than a list of numbers.
         few = len(numbers) <= 100
-        curves = self._observed(_observations.c.number.in_(numbers) if few else sa.true())
-        among = _checkpoints.c.number.in_(numbers) if few else sa.true()
-        saved = {c.number: c for c in self._rows(_checkpoints, among)}
+        curves = self._observed(OBSERVATIONS.c.number.in_(numbers) if few else sa.true())
+        among = CHECKPOINTS.c.number.in_(numbers) if few else sa.true()
+        saved = {c.number: c for c in self._rows(CHECKPOINTS, among)}
         return [_record(row, curves.get(row.number, {}), saved.get(row.number)) for row in rows]
-
-    @_intact("a trial")
-    def observed_until(self, watermark: int) -> dict[int, tuple[Curve, ...]]:
-        """The curves of every trial, by number, as they were at a watermark."""
-        found = self._observed(_observations.c.watermark <= watermark)
-        return {
-            number: tuple(Curve(tuple(curves[index])) for index in sorted(curves))
-            for number, curves in found.items()
-        }
 
     def asks(self) -> int:
         """How many decisions were made: the number of the next ask."""
-        count = sa.select(sa.func.count()).select_from(_decisions).where(_decisions.c.study == self._study)
+        count = sa.select(sa.func.count()).select_from(DECISIONS).where(DECISIONS.c.study == self._study)
         return int(self._connection.execute(count).scalar_one())
 
     def leases(self) -> list[tuple[int, str, float]]:
         """Number, owner and end of the lease of every running trial."""
-        rows = self._rows(_trials, _trials.c.state == TrialState.RUNNING.value)
+        rows = self._rows(TRIALS, TRIALS.c.state == TrialState.RUNNING.value)
         return [(row.number, str(row.owner), row.lease or 0.0) for row in rows]
 
     def decisions(self, number: int) -> list[Mapping[str, Any]]:
         """Every decision about a trial, oldest first, with the figures it was made from."""
-        rows = self._rows(_decisions, _decisions.c.number == number, _decisions.c.ask)
+        rows = self._rows(DECISIONS, DECISIONS.c.number == number, DECISIONS.c.ask)
         return [
             {
                 "ask": row.ask,
@@ -290,13 +198,13 @@ class Transaction:
 
     def next_in_queue(self) -> tuple[int, dict[str, Any]] | None:
         """The next enqueued configuration and its position."""
-        rows = self._rows(_queue, _queue.c.number.is_(None), _queue.c.position)
+        rows = self._rows(QUEUE, QUEUE.c.number.is_(None), QUEUE.c.position)
         with _intact("an enqueued configuration"):
             return (rows[0].position, _object(rows[0].params)) if rows else None
 
     def attrs(self) -> dict[str, Any]:
         """What was kept with the study as a whole."""
-        row = self._connection.execute(sa.select(_studies.c.attrs).where(_studies.c.study == self._study))
+        row = self._connection.execute(sa.select(STUDIES.c.attrs).where(STUDIES.c.study == self._study))
         with _intact("what is kept with the study"):
             return _object(row.scalar_one())
 
@@ -317,11 +225,12 @@ class Transaction:
             "unfinished": record.unfinished,
             "lost": record.lost,
             "retrained": record.retrained,
+            "elsewhere": record.elsewhere,
             "owner": record.owner,
             "lease": lease,
             "attempt": record.attempt,
         }
-        self._put(_trials, {"number": record.number}, values, new=new)
+        self._put(TRIALS, {"number": record.number}, values, new=new)
         if record.checkpoint is not None:
             saved = record.checkpoint
             values = {
@@ -331,10 +240,10 @@ class Transaction:
                 "sha256": saved.sha256,
                 "nbytes": saved.nbytes,
             }
-            self._put(_checkpoints, {"number": record.number}, values)
+            self._put(CHECKPOINTS, {"number": record.number}, values)
         elif not new:
-            mine = (_checkpoints.c.study == self._study, _checkpoints.c.number == record.number)
-            self._connection.execute(sa.delete(_checkpoints).where(*mine))
+            mine = (CHECKPOINTS.c.study == self._study, CHECKPOINTS.c.number == record.number)
+            self._connection.execute(sa.delete(CHECKPOINTS).where(*mine))
 
     def put_curve(
         self, number: int, curve: int, observations: tuple[Observation, ...], known: int = 0
@@ -342,7 +251,7 @@ class Transaction:
         """Write one learning curve; an observation that is there keeps its values, and gets the new cost."""
         self.changed = True
         present = self._rows(
-            _observations, (_observations.c.number == number) & (_observations.c.curve == curve)
+            OBSERVATIONS, (OBSERVATIONS.c.number == number) & (OBSERVATIONS.c.curve == curve)
         )
         costs = {row.epoch: row.cost for row in present}
         new = []
@@ -350,7 +259,7 @@ class Transaction:
             if o.epoch in costs:
                 if costs[o.epoch] != o.cost:
                     self._put(
-                        _observations, {"number": number, "curve": curve, "epoch": o.epoch}, {"cost": o.cost}
+                        OBSERVATIONS, {"number": number, "curve": curve, "epoch": o.epoch}, {"cost": o.cost}
                     )
                 continue
             new.append(
@@ -367,7 +276,7 @@ class Transaction:
                 }
             )
         if new:
-            self._connection.execute(sa.insert(_observations), new)
+            self._connection.execute(sa.insert(OBSERVATIONS), new)
 
     def put_decision(
         self, ask: int, action: str, record: TrialRecord, figures: Mapping[str, Any], owner: str
@@ -375,7 +284,7 @@ class Transaction:
         """Write down what was decided, and from which state of the study."""
         self.changed = True
         self._connection.execute(
-            sa.insert(_decisions).values(
+            sa.insert(DECISIONS).values(
                 study=self._study,
                 ask=ask,
                 action=action,
@@ -391,12 +300,12 @@ class Transaction:
     def renew(self, numbers: list[int], owner: str, lease: float) -> None:
         """Move the end of leases that are still this owner's; no change that anybody has to read."""
         self._connection.execute(
-            sa.update(_trials)
+            sa.update(TRIALS)
             .where(
-                _trials.c.study == self._study,
-                _trials.c.number.in_(numbers),
-                _trials.c.owner == owner,
-                _trials.c.state == TrialState.RUNNING.value,
+                TRIALS.c.study == self._study,
+                TRIALS.c.number.in_(numbers),
+                TRIALS.c.owner == owner,
+                TRIALS.c.state == TrialState.RUNNING.value,
             )
             .values(lease=lease)
         )
@@ -404,20 +313,20 @@ class Transaction:
     def enqueue(self, params: Mapping[str, Any]) -> None:
         """Put a configuration in line for the next start."""
         self.changed = True
-        count = sa.select(sa.func.count()).select_from(_queue).where(_queue.c.study == self._study)
+        count = sa.select(sa.func.count()).select_from(QUEUE).where(QUEUE.c.study == self._study)
         position = self._connection.execute(count).scalar_one()
         row = {"study": self._study, "position": position, "params": _dump(params), "number": None}
-        self._connection.execute(sa.insert(_queue), [row])
+        self._connection.execute(sa.insert(QUEUE), [row])
 
     def take_from_queue(self, position: int, number: int) -> None:
         """Mark an enqueued configuration as started."""
-        where = (_queue.c.study == self._study) & (_queue.c.position == position)
-        self._connection.execute(sa.update(_queue).where(where).values(number=number))
+        where = (QUEUE.c.study == self._study) & (QUEUE.c.position == position)
+        self._connection.execute(sa.update(QUEUE).where(where).values(number=number))
 
     def put_attrs(self, attrs: Mapping[str, Any]) -> None:
         """Replace what is kept with the study as a whole."""
         self._connection.execute(
-            sa.update(_studies).where(_studies.c.study == self._study).values(attrs=_dump(attrs))
+            sa.update(STUDIES).where(STUDIES.c.study == self._study).values(attrs=_dump(attrs))
         )
 
     # -- inside --------------------------------------------------------------------------------------
@@ -425,8 +334,8 @@ class Transaction:
     def _observed(self, where: sa.ColumnElement[bool]) -> dict[int, dict[int, list[Observation]]]:
         """Observations by trial and curve, in order of their epochs."""
         curves: dict[int, dict[int, list[Observation]]] = defaultdict(lambda: defaultdict(list))
-        order = (_observations.c.number, _observations.c.curve, _observations.c.epoch)
-        for o in self._rows(_observations, where, *order):
+        order = (OBSERVATIONS.c.number, OBSERVATIONS.c.curve, OBSERVATIONS.c.epoch)
+        for o in self._rows(OBSERVATIONS, where, *order):
             observation = Observation(
                 o.epoch, _object(o.metrics), o.cost, _fidelity(o.fidelity), o.seconds, o.watermark
             )
@@ -553,15 +462,8 @@ def _connect(url: str, path: Path | None, **options: Any) -> Store:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     with engine.begin() as connection:
-        tables = set(sa.inspect(connection).get_table_names())
-        if tables and "studies" not in tables:
+        if not schema.prepare(connection):
             raise ValueError(f"{path}: is a database of something else. Give a file of its own.")
-        if not tables:
-            _schema.create_all(connection)
-        for table, column, kind in _ADDED:
-            known = sa.inspect(connection).get_columns(table) if table in tables else None
-            if known is not None and column not in {c["name"] for c in known}:
-                connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
     return Store(engine, path)
 
 
@@ -590,6 +492,7 @@ def _record(row: Any, curves: Mapping[int, list[Observation]], saved: Any) -> Tr
         user_attrs=_object(row.user_attrs),
         owner=row.owner,
         watermark=row.watermark,
+        elsewhere=None if row.elsewhere is None else float(row.elsewhere),
     )
 
 

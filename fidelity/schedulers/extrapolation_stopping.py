@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,14 +18,16 @@ import numpy as np
 
 from fidelity.axes import Axes
 from fidelity.records import Fidelity, StudyView, TrialRecord, TrialState
-from fidelity.schedulers.base import Action, Resume, Start, Stop, wait_or_done
+from fidelity.schedulers.base import Action
 from fidelity.schedulers.brackets import check_ladder
-from fidelity.schedulers.checks import checks, cost_along
+from fidelity.schedulers.checks import check_limits, checks, decide
 
 # Other trials' curves that a forecast learns from: the latest so many full ones, and so many others.
 _LEARNED_FROM = 100
 _TREES = 9
 _BEGIN = 0.75
+# What beats the best one with more than this probability goes on, however early in the study it is.
+_MOST = 0.25
 
 _Points = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -35,21 +38,29 @@ class ExtrapolationStopping:
 
     Checks are made at a few numbers of epochs, each ``eta`` times the one before; the other axes stay at
     full fidelity. At each, :class:`fidelity.CurveExtrapolator` forecasts from the curves of all trials
-    what this one will have at full fidelity. It is stopped for good if the probability that it beats the
-    best full evaluation so far is below ``bound``. Of several metrics it has to be improbable in every one.
+    what this one will have at full fidelity. It is stopped for good if the probability that it ends as the
+    best of the whole study is not worth the way to the next check: below ``bound`` times the cost of that
+    way, in full evaluations. So where going on is cheap only the hopeless are stopped. Of several metrics it
+    has to be improbable in every one.
+
+    It ends as the best of all if it beats the best full evaluation so far and none that is yet to be started
+    beats it. Of a part s of all configurations the best is the best of all with probability s, so this
+    is s times the probability that is forecast. How large s is follows from ``n_trials`` and ``budget``;
+    where neither is given, it counts as 1: the best so far is all there is to beat.
 
     Nothing stopped is resumed, and every configuration is trained up to the first check: a schedule that
     promotes the best of many saves more. This one decides about each trial by itself, at once, whatever the
     number of workers.
 
     Args:
-        bound: probability below which a trial is stopped, within (0, 1). Smaller ones are safer and slower.
+        bound: probability of ending as the best, for each full evaluation that going on would cost, below
+            which a trial is stopped; within (0, 1). Smaller ones are safer and slower.
         eta: from one check to the next the epochs grow by so much. At least 2.
         grace: nothing is stopped before this part of the epochs of a full evaluation, from 0 to below 1.
         n_startup: nothing is stopped before so many full evaluations are known. At least 1.
     """
 
-    bound: float = 0.02
+    bound: float = 0.04
     eta: int = 2
     grace: float = 0.05
     n_startup: int = 3
@@ -57,11 +68,8 @@ class ExtrapolationStopping:
     def __post_init__(self) -> None:
         check_ladder(self.eta, None)
         if not (isinstance(self.bound, (int, float)) and 0 < self.bound < 1):
-            raise ValueError(f"bound={self.bound!r}: must be a probability within (0, 1). Use 0.02.")
-        if not (isinstance(self.grace, (int, float)) and 0 <= self.grace < 1):
-            raise ValueError(f"grace={self.grace!r}: must be a part of the epochs, from 0 to below 1.")
-        if isinstance(self.n_startup, bool) or not isinstance(self.n_startup, int) or self.n_startup < 1:
-            raise ValueError(f"n_startup={self.n_startup!r}: must be at least 1. The usual number is 3.")
+            raise ValueError(f"bound={self.bound!r}: must be a probability within (0, 1). Use 0.04.")
+        check_limits(self.grace, self.n_startup, 3)
 
     def rungs(self, axes: Axes) -> list[Fidelity]:
         """The checks and full fidelity, in order."""
@@ -70,26 +78,7 @@ class ExtrapolationStopping:
     def decide(self, view: StudyView, rng: np.random.Generator) -> Action:
         """Judge the paused trials, oldest first; start another one if it can be trained in full."""
         rungs = self.rungs(view.axes)
-        promised = 0.0
-        for trial in view.trials:
-            if trial.state.finished or trial.fidelity not in rungs[:-1]:
-                continue
-            k = rungs.index(trial.fidelity)
-            promised += cost_along(view, rungs[k:])
-            if trial.state is not TrialState.PAUSED:
-                continue
-            improbable, figures = self._judge(view, trial)
-            figures |= {"rung": k + 1, "of": len(rungs)}
-            if improbable:
-                return Stop(trial, figures["why"], figures)
-            if view.fits(rungs[k + 1], trial):
-                return Resume(trial, rungs[k + 1], figures)
-        whole = view.forecast(rungs[0]) + cost_along(view, rungs)
-        # Less than one full evaluation in all is spent on a short one rather than on nothing.
-        enough = promised + whole <= view.budget_left * (1 + 1e-9) + 1e-9 or not view.trials
-        if enough and view.starts_left > 0 and view.fits(rungs[0]):
-            return Start(rungs[0], figures={"rung": 0, "of": len(rungs)})
-        return wait_or_done(view)
+        return decide(view, rungs, lambda trial, at, to: self._judge(view, trial, at, to))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready description."""
@@ -101,8 +90,10 @@ class ExtrapolationStopping:
             "n_startup": self.n_startup,
         }
 
-    def _judge(self, view: StudyView, trial: TrialRecord) -> tuple[bool, dict[str, Any]]:
-        """Whether a trial is to be stopped, and the figures of it."""
+    def _judge(
+        self, view: StudyView, trial: TrialRecord, at: Fidelity, to: Fidelity
+    ) -> tuple[bool, dict[str, Any]]:
+        """Whether a trial is to be stopped at a check rather than trained to the next, and the figures."""
         full = view.axes.full
         complete = [t for t in view.trials if t.values_at(full)]
         if len(complete) < self.n_startup:
@@ -117,12 +108,14 @@ class ExtrapolationStopping:
         if not beliefs:
             return False, {"why": "it has no value to forecast from"}
         first = max(beliefs, key=lambda b: b["probability"])
-        worse = first["probability"] < self.bound
+        way = view.axes.nominal_cost(to, since=view.axes.carried_epoch(at.epochs, at, to))
+        least = min(_MOST, self.bound * way / _part_started(view))
+        worse = first["probability"] < least
         why = (
             f"it beats the best so far, {first['metric']} {first['incumbent']:.4g}, with a probability of "
-            f"{first['probability']:.2g}, {'below' if worse else 'not below'} {self.bound:g}"
+            f"{first['probability']:.2g}, {'below' if worse else 'not below'} {least:.2g}"
         )
-        return worse, {**first, "bound": self.bound, "why": why}
+        return worse, {**first, "least": least, "why": why}
 
     @staticmethod
     def _belief(
@@ -149,6 +142,19 @@ class ExtrapolationStopping:
         }
 
 
+def _part_started(view: StudyView) -> float:
+    """The part it has started of all that the study will start; 1 if nothing says how many those are."""
+    started = sum(t.state is not TrialState.INFEASIBLE for t in view.trials)
+    paid = sum(t.paid for t in view.trials)
+    # Of two limits the one that is reached first counts. Nothing is known of a budget nobody has paid from.
+    parts = [
+        done / (done + left)
+        for done, left in ((started, view.starts_left), (paid, view.budget_left))
+        if math.isfinite(left) and done > 0
+    ]
+    return max(parts, default=1.0)
+
+
 def _points(view: StudyView, trial: TrialRecord, metric: int) -> _Points:
     """Epochs and losses of a trial at the other axes' full fidelity.
 
@@ -169,11 +175,13 @@ def _points(view: StudyView, trial: TrialRecord, metric: int) -> _Points:
 
 
 def _clipped(curves: Sequence[_Points]) -> list[_Points]:
-    """Losses above what most trials begin with count as that: how bad the bad ones are tells nothing.
+    """Losses far above what most trials begin with count as that: how bad the bad ones are tells nothing.
 
-    Losses that explode would otherwise count as changes that curves of any size may go through.
+    Losses that explode would otherwise count as changes that curves of any size may go through. Far is
+    further than the best loss is below: a curve that begins badly and falls must not look as if it stood.
     """
-    most = float(np.quantile([losses[0] for _, losses in curves], _BEGIN))
+    usual = float(np.quantile([losses[0] for _, losses in curves], _BEGIN))
+    most = 2 * usual - min(min(losses) for _, losses in curves)
     return [(epochs, tuple(min(loss, most) for loss in losses)) for epochs, losses in curves]
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fidelity.axes import Axes
-from fidelity.records import Fidelity, StudyView, TrialRecord, TrialState
-from fidelity.schedulers.base import Action, Resume, Start, Stop, wait_or_done
+from fidelity.records import Fidelity, StudyView, TrialRecord
+from fidelity.schedulers.base import Action
 from fidelity.schedulers.brackets import check_ladder
-from fidelity.schedulers.checks import checks, cost_along
+from fidelity.schedulers.checks import check_limits, checks, decide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,10 +47,7 @@ class MedianStopping:
 
     def __post_init__(self) -> None:
         check_ladder(self.eta, None)
-        if not (isinstance(self.grace, (int, float)) and 0 <= self.grace < 1):
-            raise ValueError(f"grace={self.grace!r}: must be a part of the epochs, from 0 to below 1.")
-        if isinstance(self.n_startup, bool) or not isinstance(self.n_startup, int) or self.n_startup < 1:
-            raise ValueError(f"n_startup={self.n_startup!r}: must be at least 1. The usual number is 5.")
+        check_limits(self.grace, self.n_startup, 5)
 
     def rungs(self, axes: Axes) -> list[Fidelity]:
         """The checks and full fidelity, in order."""
@@ -58,32 +55,7 @@ class MedianStopping:
 
     def decide(self, view: StudyView, rng: np.random.Generator) -> Action:
         """Judge the paused trials, oldest first; start another one if it can be trained in full."""
-        rungs = self.rungs(view.axes)
-        promised = 0.0
-        for trial in view.trials:
-            if trial.state.finished or trial.fidelity not in rungs[:-1]:
-                continue
-            k = rungs.index(trial.fidelity)
-            promised += cost_along(view, rungs[k:])
-            if trial.state is not TrialState.PAUSED:
-                continue
-            judged = self._judge(view, trial, rungs[k])
-            figures: dict[str, Any] = {"rung": k + 1, "of": len(rungs)}
-            if judged is None:
-                figures["why"] = f"fewer than {self.n_startup} others got there to compare it with"
-            else:
-                figures |= judged.figures(view)
-                if judged.worse:
-                    return Stop(trial, judged.said(view), figures)
-                figures["why"] = judged.said(view)
-            if view.fits(rungs[k + 1], trial):
-                return Resume(trial, rungs[k + 1], figures)
-        whole = view.forecast(rungs[0]) + cost_along(view, rungs)
-        # Less than one full evaluation in all is spent on a short one rather than on nothing.
-        enough = promised + whole <= view.budget_left * (1 + 1e-9) + 1e-9 or not view.trials
-        if enough and view.starts_left > 0 and view.fits(rungs[0]):
-            return Start(rungs[0], figures={"rung": 0, "of": len(rungs)})
-        return wait_or_done(view)
+        return decide(view, self.rungs(view.axes), lambda trial, at, _: self._judge(view, trial, at))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready description."""
@@ -94,7 +66,14 @@ class MedianStopping:
             "n_startup": self.n_startup,
         }
 
-    def _judge(self, view: StudyView, trial: TrialRecord, at: Fidelity) -> _Judged | None:
+    def _judge(self, view: StudyView, trial: TrialRecord, at: Fidelity) -> tuple[bool, dict[str, Any]]:
+        """Whether a trial is stopped at a check, and the figures of it."""
+        judged = self._judged(view, trial, at)
+        if judged is None:
+            return False, {"why": f"fewer than {self.n_startup} others got there to compare it with"}
+        return judged.worse, judged.figures(view)
+
+    def _judged(self, view: StudyView, trial: TrialRecord, at: Fidelity) -> _Judged | None:
         """How a trial compares at a check; None where there is too little to compare."""
         mine = _losses(view, trial, at)
         if mine is None:
@@ -131,9 +110,10 @@ class _Judged:
             "best": _named(view, self.best),
             "median": _named(view, self.median),
             "others": self.others,
+            "why": self._said(view),
         }
 
-    def said(self, view: StudyView) -> str:
+    def _said(self, view: StudyView) -> str:
         """The comparison in words."""
         best, median = _named(view, self.best), _named(view, self.median)
         beside = " and ".join(f"{name} {best[name]:.4g} against {median[name]:.4g}" for name in best)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import logging
@@ -291,6 +292,44 @@ class TestRetrained:
         s.tell(trial)
         assert s.trials[0].retrained == pytest.approx(3 / 9)
         assert s.trials[0].cost == pytest.approx(12 / 9)
+
+
+class TestWhereTheyLie:
+    def test_databases_in_one_folder_keep_their_checkpoints_apart(self, tmp_path: Path) -> None:
+        a, b = (halving(storage=tmp_path / name) for name in ("a.db", "b.db"))
+        for s in (a, b):
+            s.optimize(heavy, n_trials=9)
+        assert a.artifacts != b.artifacts
+        for s in (a, b):
+            assert s.artifacts.is_relative_to(tmp_path / "artifacts")
+            assert all(t.retrained == 0 for t in s.trials)
+            kept = [t.checkpoint for t in s.records if t.checkpoint is not None]
+            assert kept
+            assert all((s.artifacts / checkpoint.file).exists() for checkpoint in kept)
+
+    def test_a_deleted_study_leaves_the_next_one_nothing(self, tmp_path: Path) -> None:
+        halving(storage=tmp_path).optimize(heavy, n_trials=3)
+        gc.collect()
+        for file in tmp_path.glob("study.db*"):
+            file.unlink()
+        assert not halving(storage=tmp_path).artifacts.exists()
+
+    def test_a_study_from_before_stays_where_it_is(self, tmp_path: Path) -> None:
+        s = climb(NINE, {"epochs": 3}, {"epochs": 9}, storage=tmp_path, study_name="s")
+        trial = s.ask()
+        assert trial is not None
+        heavy(trial)
+        s.tell(trial)
+        s.artifacts.rename(tmp_path / "artifacts" / "1-s")
+        scheduler = s.scheduler
+        del s, trial
+        gc.collect()
+        with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as connection:
+            connection.execute("update studies set definition = json_remove(definition, '$.artifacts_id')")
+            connection.commit()
+        again = bonas.load_study(storage=tmp_path, scheduler=scheduler)
+        again.optimize(heavy)
+        assert (again.trials[0].state, again.trials[0].retrained) == (TrialState.COMPLETE, 0.0)
 
 
 class TestSettings:

@@ -207,6 +207,60 @@ class TestRaising:
             s.optimize(lambda t: reporting(then=errors[t.number])(t), n_trials=6)
         assert len(s.trials) == 5
 
+    def test_what_breaks_where_promoted_trials_go_is_noticed_there(self) -> None:
+        def second_epoch(trial: bonas.Trial) -> None:
+            trial.load_checkpoint()
+            for epoch in trial.epochs():
+                if epoch > 1:
+                    raise KeyError("momentum")
+                trial.report(trial.params["x"], epoch)
+                trial.save_checkpoint({})
+
+        s = study(axes=NINE, scheduler=fidelity.ASHA(hedge=False))
+        with pytest.raises(KeyError) as raised:
+            s.optimize(second_epoch, budget=20)
+        [note] = raised.value.__notes__
+        assert "the last 5 trials that were trained to 2 epochs all failed alike" in note
+        assert "KeyError" in note
+        assert "call optimize again" in note
+        assert [t.state for t in s.trials].count(TrialState.FAIL) == 5
+        assert s.spent < 5
+        before = len(s.trials)
+        s.optimize(counting(value=lambda t, e: t.params["x"]), n_trials=before + 8)  # repaired, it goes on
+        assert s.best_trial.state is TrialState.COMPLETE
+
+    @pytest.mark.parametrize("jobs", [1, 2])
+    def test_what_breaks_on_the_way_is_noticed(self, jobs: int) -> None:
+        def full_disk(trial: bonas.Trial) -> float:
+            if trial.number >= 10:
+                raise OSError(f"no space for /tmp/{trial.number}")
+            return trial.params["x"]
+
+        s = study()
+        with pytest.raises(OSError, match="no space") as raised:
+            s.optimize(full_disk, n_trials=200, n_jobs=jobs)
+        assert "the last 20 trials that were trained in full all failed alike" in raised.value.__notes__[0]
+        assert 30 <= len(s.trials) <= 30 + jobs
+
+    def test_many_failures_of_which_some_are_not_do_not_stop_a_search(self) -> None:
+        def fragile(trial: bonas.Trial) -> float:
+            if trial.number % 10:  # nine of ten fail
+                raise ValueError("no such network")
+            return trial.params["x"]
+
+        s = study()
+        s.optimize(fragile, n_trials=60)
+        assert len(s.trials) == 60
+
+    def test_an_objective_that_never_reports_is_told_so(self) -> None:
+        s = study()
+        with pytest.raises(ValueError, match=r"the last 5 trials .*nothing reported"):
+            s.optimize(lambda _: None, n_trials=60)
+        assert len(s.trials) == 5
+        s = study()
+        s.optimize(lambda t: math.nan if t.number < 30 else 1.0, n_trials=31)  # diverging is no bug
+        assert len(s.trials) == 31
+
     def test_out_of_memory_is_infeasible_and_does_not_count_as_a_start(self) -> None:
         s = study()
         s.optimize(lambda t: reporting(then=MemoryError())(t) if t.number in (1, 2) else 1.0, n_trials=3)

@@ -299,3 +299,47 @@ class TestCarrying:
         assert [c.epochs for c in s.trials[0].curves] == [(12,), (200,)]
         assert s.best_value == 200
         assert s.spent == pytest.approx(1 + 12 / 200)
+
+
+class TestNeverSaving:
+    @staticmethod
+    def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+        return [r.getMessage() for r in caplog.records if "saved nothing" in r.getMessage()]
+
+    @pytest.mark.parametrize("jobs", [1, 2])
+    def test_it_is_said_once_with_the_remedy(self, jobs: int, caplog: pytest.LogCaptureFixture) -> None:
+        s = study(axes=NINE, scheduler=fidelity.SuccessiveHalving())
+        s.optimize(counting(save=False), n_trials=9, n_jobs=jobs)
+        [said] = self.said(caplog)
+        assert "after epoch 1" in said
+        assert "trial.save_checkpoint(" in said
+        assert "carry=()" in said
+
+    @pytest.mark.parametrize(
+        ("axes", "save"),
+        [
+            (NINE, True),
+            (fidelity.Axes(epochs=(1, 9), carry=()), False),
+            (fidelity.Axes(epochs=(1, 9), width=(0.5, 1.0)), False),  # nothing carries from width to width
+            (None, False),
+        ],
+    )
+    def test_nothing_is_said_where_nothing_is_lost(
+        self, axes: fidelity.Axes | None, save: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        s = study(axes=axes)
+        s.optimize(counting(save=save), n_trials=9)
+        assert self.said(caplog) == []
+
+    def test_what_has_no_room_or_is_interrupted_was_saved(self, caplog: pytest.LogCaptureFixture) -> None:
+        s = study(axes=NINE, artifacts=bonas.Artifacts(max_bytes=1))
+        s.optimize(counting(), n_trials=9)
+        assert "is not kept" in caplog.text
+        assert self.said(caplog) == []
+        s.limit(10, None)
+        trial = s.ask()
+        assert trial is not None
+        trial.interrupt()
+        assert not list(trial.epochs())
+        s.tell(trial)
+        assert self.said(caplog) == []

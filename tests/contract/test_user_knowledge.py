@@ -82,6 +82,16 @@ def test_what_is_enqueued_comes_next_and_is_learned_from(sampler: Sampler) -> No
     assert len({weighted().key(t.params) for t in study.trials}) == 12
 
 
+def test_what_is_put_in_line_is_taken_at_its_word() -> None:
+    study = bonas.create_study(space=weighted(), sampler=TPESampler())
+    never = {**weighted().default, "kind": "never"}
+    for _ in range(2):
+        study.enqueue_trial(never)
+    study.optimize(lambda trial: 1.0, n_trials=2)
+    assert [t.params for t in study.trials] == [never] * 2
+    assert study.trials[0].seed != study.trials[1].seed
+
+
 # Warm start ------------------------------------------------------------------------------------
 
 

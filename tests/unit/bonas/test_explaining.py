@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -215,3 +216,75 @@ def test_a_trial_that_is_not_there(wrong: Any) -> None:
         searched(0.5).explain(wrong)
     with pytest.raises(ValueError, match="no trials yet"):
         study().explain(wrong)
+
+
+class Counting(samplers.ForestSampler):
+    """Counts the models that explanations are made from."""
+
+    fits = 0
+
+    def posterior(self, *arguments: Any) -> Any:
+        self.fits += 1
+        return super().posterior(*arguments)
+
+
+def test_explaining_every_trial_fits_few_models_and_says_the_same_as_one_alone(tmp_path: Path) -> None:
+    sampler = Counting(n_initial=5)
+    s = study(sampler=sampler, axes=None, storage=tmp_path)
+    s.optimize(objective, n_trials=60)
+    told = [repr(s.explain(trial)) for trial in s.trials]
+    assert 15 < sampler.fits < 30
+    assert "from the first " in told[59]
+    assert told == [repr(s.explain(trial)) for trial in s.trials]
+    assert sampler.fits < 30
+    for number in (7, 33, 59):
+        alone = bonas.load_study(storage=tmp_path, sampler=Counting(n_initial=5))
+        assert repr(alone.explain(number)) == told[number]
+    s.optimize(objective, n_trials=70)
+    assert [s.explain(n).sentences[0] for n in range(60)] == [text.split("\n")[1].strip() for text in told]
+
+
+def test_what_failed_later_does_not_change_what_was_believed_before() -> None:
+    def failing(trial: bonas.Trial) -> None:
+        objective(trial)
+        if trial.fidelity.epochs > 1:
+            raise TimeoutError("too slow")
+
+    s = study(sampler=samplers.ForestSampler(n_initial=5), scheduler=fidelity.ASHA(hedge=False))
+    told, started = {}, 0
+    while not started or s.trials[-1].number < 24:
+        s.limit(25, None)
+        trial = s.ask()
+        assert trial is not None
+        try:
+            failing(trial)
+        except TimeoutError as error:
+            s.tell(trial, error=error)
+        else:
+            s.tell(trial)
+        started = len(s.trials)
+        told.setdefault(started - 1, s.explain(started - 1).sentences[0])
+    assert TrialState.FAIL in [t.state for t in s.trials]
+    assert sum("its model" in sentence for sentence in told.values()) > 15
+    assert {n: s.explain(n).sentences[0] for n in told} == told
+
+
+@pytest.mark.parametrize(("scale", "clipped"), [(1.0, True), (100.0, False)])
+def test_an_accuracy_is_not_believed_to_pass_one(scale: float, clipped: bool) -> None:
+    axes = fidelity.Axes(epochs=(1, 27))
+    s = study(
+        axes=axes, direction="maximize", metric_names=["accuracy"], scheduler=fidelity.ASHA(hedge=False)
+    )
+
+    def nearly_perfect(trial: bonas.Trial) -> None:
+        trial.load_checkpoint()
+        for epoch in trial.epochs():
+            noise = 0.05 * np.random.default_rng([trial.seed, epoch]).random()
+            trial.report(scale * (1 - (0.3 / epoch if trial.number % 2 else 0.1 / epoch) * noise * 20), epoch)
+            trial.save_checkpoint({})
+
+    s.optimize(nearly_perfect, n_trials=40)
+    told = " ".join(repr(s.explain(trial)) for trial in s.trials)
+    highs = [float(high) for high in re.findall(r"accuracy \S+ \(90 % interval: \S+ to ([\d.]+)\)", told)]
+    assert len(highs) > 20
+    assert (max(highs) <= 1.0) is clipped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections import Counter
 from types import SimpleNamespace
@@ -143,6 +144,32 @@ def test_a_very_long_plan_is_cut_and_says_so() -> None:
     plan = study(axes=None, scheduler=None).plan(n_trials=10**6)
     assert not plan.complete
     assert "And so on" in repr(plan)
+    assert re.search(r"^so far +2000 ", repr(plan), re.MULTILINE)
+    assert plan.statement == (
+        "1000000 trials: too long to be told to its end. Its first 2,000 segments alone: 2000 new "
+        "configurations; 2000 are trained to full. These cost 2e+03 full evaluations."
+    )
+
+
+def test_one_evaluation_is_one() -> None:
+    assert "It costs 1 full evaluation." in study(axes=None, scheduler=None).plan(n_trials=1).statement
+    assert "It costs 2 full evaluations." in study(axes=None, scheduler=None).plan(n_trials=2).statement
+
+
+@pytest.mark.parametrize("scheduler", sorted(REGISTRY))
+def test_a_leftover_too_small_for_anything_is_said(scheduler: str, caplog: pytest.LogCaptureFixture) -> None:
+    s = study(scheduler=REGISTRY[scheduler](), axes=fidelity.Axes(epochs=(1, 9)))
+    s.optimize(objective, budget=3.05)
+    assert "nothing to run" not in caplog.text
+    before = len(s.records)
+    s.optimize(objective, budget=3.06)
+    assert len(s.records) == before
+    [said] = [r.getMessage() for r in caplog.records if "nothing to run" in r.getMessage()]
+    assert said == f"nothing to run: {s.plan(budget=3.06).statement}"
+    assert f"{s.spent:.3g} of it are spent, and the rest is too little for what could run next" in said
+    caplog.clear()
+    s.optimize(objective, n_trials=1)
+    assert [r.getMessage() for r in caplog.records] == ["nothing to run: 1 trial: nothing is left to run."]
 
 
 def test_a_used_up_space_ends_the_plan() -> None:

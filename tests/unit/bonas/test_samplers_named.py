@@ -146,6 +146,9 @@ def test_optuna_settings_that_cannot_work() -> None:
         OptunaSampler(optuna.samplers.TPESampler(), {"seed": 1})
     with pytest.raises(ValueError, match="must be a name or an Optuna sampler"):
         OptunaSampler(3)  # type: ignore[arg-type]
+    for name in ("CmaEsSampler", "NSGAIISampler", "QMCSampler"):
+        with pytest.raises(ValueError, match=f"{name} keeps its state.*Use TPESampler or GPSampler"):
+            OptunaSampler(name)
     with pytest.raises(ValueError, match="NSGAIISampler keeps its state"):
         OptunaSampler(optuna.samplers.NSGAIISampler())
 

@@ -353,6 +353,7 @@ class TestDamage:
             "UPDATE studies SET definition = replace(definition, '\"minimize\"', '5')",
             'UPDATE studies SET definition = replace(definition, \'"axes": {"axes"\', \'"axes": {"xaes"\')',
             "UPDATE studies SET definition = replace(definition, '\"artifacts\": null', '\"artifacts\": 5')",
+            "UPDATE studies SET definition = json_set(definition, '$.artifacts_id', '../up')",
             "UPDATE trials SET params = 'null'",
             "UPDATE trials SET state = 'GONE'",
             "UPDATE trials SET fidelity = '[1]'",

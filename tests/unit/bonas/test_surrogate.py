@@ -14,11 +14,11 @@ from scipy.stats import spearmanr
 from bonas import spaces
 from bonas.surrogate import (
     INACTIVE,
+    Collector,
     Encoder,
     Forest,
     Mixture,
     Surrogate,
-    collect,
     normal_scores,
     scalarise,
 )
@@ -131,7 +131,7 @@ def test_a_failure_counts_as_the_worst_value_seen_at_full_fidelity() -> None:
     axes = Axes(epochs=(1, 10))
     low = Fidelity(epochs=1)
     for direction, worst in (("minimize", 5.0), ("maximize", -1.0)):
-        rows = collect(
+        rows = Collector()(
             view(
                 [
                     record(0, {"x": 0.0}, 1.0, TrialState.PAUSED, low),
@@ -148,7 +148,7 @@ def test_a_failure_counts_as_the_worst_value_seen_at_full_fidelity() -> None:
 
 
 def test_infeasible_trials_leave_no_row_and_waiting_ones_no_loss() -> None:
-    rows = collect(
+    rows = Collector()(
         view(
             [
                 record(0, {"x": 0.0}, 1.0),
@@ -166,7 +166,7 @@ def test_infeasible_trials_leave_no_row_and_waiting_ones_no_loss() -> None:
 
 def test_failures_alone_are_nothing_to_learn_from() -> None:
     trials = [record(0, {"x": 0.0}, None, TrialState.FAIL)]
-    assert not collect(view(trials)).trials
+    assert not Collector()(view(trials)).trials
     with pytest.raises(ValueError, match="no observation yet"):
         Surrogate(encoder(), view(trials), np.random.default_rng(0))
 
@@ -239,7 +239,7 @@ def test_a_process_learns_from_the_ends_of_segments() -> None:
     first, second = Fidelity(epochs=3), Fidelity(epochs=9)
     seen = [Observation(e, {"value": 1 / e}, 0.1, first if e <= 3 else second) for e in range(1, 8)]
     interrupted = TrialRecord(0, {"x": 0.5}, "k0", TrialState.PAUSED, second, curves=(Curve(tuple(seen)),))
-    rows = collect(view([interrupted, record(1, {"x": 0.1}, None, TrialState.RUNNING)], axes))
+    rows = Collector()(view([interrupted, record(1, {"x": 0.1}, None, TrialState.RUNNING)], axes))
     assert rows.losses[rows.ends, 0].tolist()[:2] == [1 / 3, 1 / 7]
     assert rows.ends.sum() == 3
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -50,11 +51,29 @@ def test_a_hopeless_trial_is_stopped_on_figures_that_say_why() -> None:
     assert isinstance(action, Stop)
     assert action.trial.number == 5
     figures = json.loads(json.dumps(action.figures))
-    assert figures["probability"] < figures["bound"] == 0.02
+    assert figures["probability"] < figures["least"] == pytest.approx(0.04 * 10 / 40)
     assert figures["incumbent"] == complete()[0].values["value"]
     assert figures["end"]["low"] <= figures["end"]["mean"] <= figures["end"]["high"]
     assert figures["end"]["low"] > figures["incumbent"]
     assert "probability" in action.reason
+
+
+def test_the_dearer_the_way_the_likelier_it_has_to_be() -> None:
+    ways = {2: 3, 5: 5, 10: 10, 20: 20}  # epochs trained: epochs to the next check
+    for epochs, way in ways.items():
+        action = decide([*complete(), trial(5, losses(0.9, epochs))])
+        assert action.figures["least"] == pytest.approx(0.04 * way / 40)
+
+
+def test_early_in_a_study_the_best_so_far_is_not_all_there_is_to_beat() -> None:
+    trials = [*complete(), trial(5, losses(0.9, 10))]
+    unknown = decide(trials).figures["least"]
+    assert decide(trials, starts_left=6).figures["least"] == pytest.approx(2 * unknown)
+    assert decide(trials, starts_left=0).figures["least"] == pytest.approx(unknown)
+    assert decide(trials, starts_left=10**6).figures["least"] == 0.25
+    paid = [dataclasses.replace(t, attempt=1) for t in trials]  # 5 1/4 full evaluations
+    assert decide(paid, budget_left=5.25).figures["least"] == pytest.approx(2 * unknown)
+    assert decide(paid, budget_left=5.25, starts_left=0).figures["least"] == pytest.approx(unknown)
 
 
 def test_a_promising_trial_goes_on_to_the_next_check() -> None:
@@ -94,6 +113,16 @@ def test_how_bad_the_bad_ones_are_does_not_matter() -> None:
     first, second = (decide(others(factor)) for factor in (1e3, 1e30))
     assert first.trial.number == second.trial.number == 5
     assert first.figures == second.figures
+
+
+def test_what_begins_worse_than_most_and_falls_is_not_taken_for_a_plateau() -> None:
+    beginning_badly = 0.9 - 0.02 * EPOCHS[:10]  # the others begin at 0.5 to 0.7
+    flat = np.full(10, 0.9)
+    falls, stands = (
+        decide([*complete(), trial(5, [{"value": float(v)} for v in curve])])
+        for curve in (beginning_badly, flat)
+    )
+    assert falls.figures["end"]["mean"] < stands.figures["end"]["mean"]
 
 
 def test_of_several_metrics_one_that_may_win_is_enough() -> None:

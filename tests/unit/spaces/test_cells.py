@@ -323,6 +323,22 @@ def test_defaults_read_both_inputs_and_convolve(name: str) -> None:
     assert sum("input" in box.title for box in pictures["normal"].boxes) == 2
 
 
+@pytest.mark.parametrize("name", VARIANTS)
+def test_features_say_what_is_alive_and_how_large_it_is(name: str) -> None:
+    space = SPACES[name]
+    design, sample = family(**VARIANTS[name]).design, space.sample(40, np.random.default_rng(3))
+    kept = [op for op in design.operations if op != "none"]
+    for params, row in zip(sample, space.features_many(sample), strict=True):
+        live = wiring(design, "normal", params).live(design, (True, True), design.shortcut)
+        ops = [edge.op for edge in live.edges]
+        assert row[: len(kept)].tolist() == [ops.count(op) for op in kept]
+        joined = sum(live.combine[block - 2] == "concat" for block, _ in live.blocks())
+        assert row[len(kept) : len(kept) + 2].tolist() == [len(live.outputs), joined]
+        assert row[len(kept) + 5 : len(kept) + 7].tolist() == [live.reads(0), live.reads(1)]
+        count = space.count(params)
+        assert row[-2:].tolist() == [math.log(count.parameters), math.log(count.macs)]
+
+
 def test_features_tell_depth_from_width() -> None:
     space = spaces.cell("enas", **SMALL)
     chain, fan = dict(space.default), dict(space.default)

@@ -221,19 +221,24 @@ class _State:
         left, full, top = self.view.budget_left, self.rungs[-1], len(self.rungs) - 1
         if left > 3 * self.view.forecast(full):
             return False
-        on_the_way = self.level[(self.waiting | self.running) & (self.level < top)]
-        furthest = int(on_the_way.max(initial=-1))
-        if furthest < 0:
-            return False
-        reserve = self._to_full(furthest)
-        trial = action.trial if isinstance(action, Resume) else None
-        cost = self.view.forecast(action.fidelity, trial)
-        after = max(furthest, self.rungs.index(action.fidelity))
         room = left * (1 + 1e-9) + 1e-9
-        return reserve <= room < cost + (self._to_full(after) if after < top else 0.0)
+        for rung in range(top - 1, -2, -1):
+            # Whose checkpoint is lost costs a whole training: maybe another one can be finished.
+            costs = [self.view.forecast(full, trial) for trial in self._waiting(rung)]
+            if (self.running & (self.level == rung)).any():
+                costs.append(self._to_full(rung))
+            if not costs or min(costs) > room:
+                continue
+            trial = action.trial if isinstance(action, Resume) else None
+            reached = self.rungs.index(action.fidelity)
+            after = min(costs) if reached <= rung else self._to_full(reached) if reached < top else 0.0
+            return room < self.view.forecast(action.fidelity, trial) + after
+        return False
 
     def _to_full(self, rung: int) -> float:
         """What it costs to evaluate a trial in full that has been trained to a rung."""
+        if rung < 0:
+            return self.view.forecast(self.rungs[-1])
         low, full = self.rungs[rung], self.rungs[-1]
         done = self.view.axes.carried_epoch(low.epochs, low, full)
         return self.view.axes.nominal_cost(full, since=done) * self.view.cost_scale

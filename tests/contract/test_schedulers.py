@@ -384,15 +384,22 @@ class TestHyperband:
 class TestASHA:
     def test_the_ladder_goes_from_the_lowest_to_the_full_fidelity(self) -> None:
         ladder = fidelity.ASHA().rungs(fidelity.Axes(epochs=(1, 50)))
-        assert [rung.epochs for rung in ladder] == [1, 3, 7, 19, 50]
+        assert [rung.epochs for rung in ladder] == [1, 3, 9, 27, 50]
         ladder = fidelity.ASHA(n_rungs=2).rungs(fidelity.Axes(epochs=(1, 50)))
-        assert [rung.epochs for rung in ladder] == [19, 50]
+        assert [rung.epochs for rung in ladder] == [27, 50]
 
-    def test_the_best_of_every_four_goes_on_from_where_it_was(self) -> None:
+    def test_no_rung_is_hardly_cheaper_than_full_fidelity(self) -> None:
+        def ladder(full: int) -> list[int]:
+            return [rung.epochs for rung in fidelity.ASHA().rungs(fidelity.Axes(epochs=(1, full)))]
+
+        assert (ladder(1), ladder(2), ladder(4)) == ([1], [1, 2], [1, 4])
+        assert (ladder(27), ladder(30), ladder(98)) == ([1, 3, 9, 27], [1, 3, 9, 30], [1, 3, 9, 27, 98])
+
+    def test_the_best_of_every_three_goes_on_from_where_it_was(self) -> None:
         s = study(scheduler=fidelity.ASHA(hedge=False), axes=fidelity.Axes(epochs=(1, 50)))
-        s.optimize(constant, n_trials=32)
+        s.optimize(constant, n_trials=30)
         promoted = [t for t in s.trials if t.fidelity.epochs > 1]
-        assert len(promoted) == 8
+        assert len(promoted) == 10
         assert min(s.trials, key=lambda t: t.params["x"]) in promoted
         assert all(len(t.curves) == 1 for t in promoted)
 

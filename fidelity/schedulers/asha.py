@@ -56,11 +56,11 @@ class ASHA:
     before it is known for it.
 
     **Ends.** When ``n_trials`` are started every rung promotes at least one, so that the best is evaluated in
-    full. Of a budget so much is kept that the furthest of the best can be finished; what is left then goes
-    into finishing the next ones.
+    full, and what is left of a budget goes into the next best. Of a budget so much is kept that the furthest
+    of the best can be finished; what is left then goes into finishing the next ones.
 
     Args:
-        eta: how much more each rung costs than the one below, and of how many trials it keeps one. At least 2.
+        eta: each rung costs so much more than the one below, and promotes one in as many. At least 2.
         n_rungs: use only the highest rungs of the ladder, where the lowest ranks badly. None: all.
         hedge: whether some trials skip rungs.
     """
@@ -104,7 +104,7 @@ class ASHA:
         if action is not None and not state.spends_reserve(action):
             return action
         if action is None and view.starts_left <= 0 and state.complete:
-            return wait_or_done(view)
+            return (state.next_best() if math.isfinite(view.budget_left) else None) or wait_or_done(view)
         return state.finish() or wait_or_done(view)
 
     def to_dict(self) -> dict[str, Any]:
@@ -190,12 +190,7 @@ class _State:
             waiting = self._waiting(k)
             if not waiting:
                 continue
-            member = self.entry <= k
-            ended = member & ((self.level > k) | ((self.level == k) & ~self.running))
-            # A probe is one of as many as have been left behind for each that was selected up to here.
-            probes = ended & self.probe & (self.entry == k)
-            seen = float((ended & ~probes).sum()) + probes.sum() / math.prod(self.keeps[:k])
-            promoted = int((member & (self.level > k)).sum())
+            seen, promoted = self._share(k)
             quota = max(at_least, math.floor(seen / self.keeps[k] + 1e-9))
             if promoted < quota:
                 best = self._best(waiting, k)
@@ -203,6 +198,30 @@ class _State:
                     figures = {"rung": k + 1, "of": len(self.rungs), "waiting": len(waiting)}
                     return Resume(best, self.rungs[k + 1], figures | {"quota": quota})
         return None
+
+    def next_best(self) -> Resume | None:
+        """Whose turn would come next if more were started: the best of the rung nearest to a promotion."""
+        turns = []
+        for k in range(len(self.rungs) - 1):
+            waiting = self._waiting(k)
+            if waiting and self.view.fits(self.rungs[k + 1], best := self._best(waiting, k)):
+                seen, promoted = self._share(k)
+                turns.append(((promoted + 1) * self.keeps[k] / max(seen, 1), -k, best, len(waiting)))
+        if not turns:
+            return None
+        _, rung, best, n = min(turns, key=lambda turn: turn[:2])
+        rung = 1 - rung
+        why = "all trials were started, and budget is left for the next best"
+        return Resume(best, self.rungs[rung], {"rung": rung, "of": len(self.rungs), "waiting": n, "why": why})
+
+    def _share(self, k: int) -> tuple[float, int]:
+        """How many trials a rung has seen, and how many of them were promoted."""
+        member = self.entry <= k
+        ended = member & ((self.level > k) | ((self.level == k) & ~self.running))
+        # A probe is one of as many as have been left behind for each that was selected up to here.
+        probes = ended & self.probe & (self.entry == k)
+        seen = float((ended & ~probes).sum()) + probes.sum() / math.prod(self.keeps[:k])
+        return seen, int((member & (self.level > k)).sum())
 
     @property
     def complete(self) -> bool:

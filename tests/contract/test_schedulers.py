@@ -403,6 +403,33 @@ class TestASHA:
         assert min(s.trials, key=lambda t: t.params["x"]) in promoted
         assert all(len(t.curves) == 1 for t in promoted)
 
+    def test_what_is_left_of_a_budget_goes_into_the_next_best(self) -> None:
+        axes = fidelity.Axes(epochs=(1, 9))
+        without = study(scheduler=fidelity.ASHA(), axes=axes)
+        without.optimize(constant, n_trials=12)
+        s = study(scheduler=fidelity.ASHA(), axes=axes)
+        s.optimize(constant, n_trials=12, budget=9)
+        assert s.spent == pytest.approx(9, abs=0.5)
+        full = {t.number for t in s.trials if t.state == TrialState.COMPLETE}
+        assert {t.number for t in without.trials if t.state == TrialState.COMPLETE} < full
+        assert full >= {t.number for t in sorted(s.trials, key=lambda t: t.params["x"])[:5]}
+
+    def test_a_trial_whose_checkpoint_is_lost_does_not_bind_the_budget(self) -> None:
+        axes = fidelity.Axes(epochs=(1, 27))
+
+        def paused(number: int, epochs: int, loss: float, saved: bool) -> TrialRecord:
+            at = axes.fidelity({"epochs": epochs})
+            made = tuple(Observation(e, {"value": loss}, 1 / 27, at) for e in range(1, epochs + 1))
+            kept = CheckpointRecord(epochs, at, "none", "", 0) if saved else None
+            record = TrialRecord(number, {}, str(number), TrialState.PAUSED, at, curves=(Curve(made),))
+            return dataclasses.replace(record, checkpoint=kept)
+
+        # There is not enough to finish the furthest, which has to begin again; for the one behind it there is.
+        view = StudyView((paused(0, 9, 0.1, False), paused(1, 3, 0.2, True)), axes, budget_left=24.5 / 27)
+        action = fidelity.ASHA().decide(view, np.random.default_rng(1))
+        assert isinstance(action, Resume)
+        assert (action.trial.number, action.fidelity.epochs) == (1, 27)
+
     def test_where_nothing_carries_over_a_budget_of_one_is_a_full_evaluation(self) -> None:
         s = study(scheduler=fidelity.ASHA(), axes=fidelity.Axes(epochs=[12, 200], carry=()))
         s.optimize(constant, budget=1)

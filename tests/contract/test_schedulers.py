@@ -424,7 +424,7 @@ class TestASHA:
             record = TrialRecord(number, {}, str(number), TrialState.PAUSED, at, curves=(Curve(made),))
             return dataclasses.replace(record, checkpoint=kept)
 
-        # There is not enough to finish the furthest, which has to begin again; for the one behind it there is.
+        # Not enough is left to finish the furthest, which has to begin again; for the one behind it, it is.
         view = StudyView((paused(0, 9, 0.1, False), paused(1, 3, 0.2, True)), axes, budget_left=24.5 / 27)
         action = fidelity.ASHA().decide(view, np.random.default_rng(1))
         assert isinstance(action, Resume)

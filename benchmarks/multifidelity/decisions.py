@@ -138,6 +138,8 @@ def main() -> int:
         print(lines[-1], flush=True)
     scheduler, sampler = methods.default()
     lines += ["", f"Default: {scheduler!r} and {sampler!r}. {_runs.conditions(*run.CONDITIONS)}"]
+    # Caches and the clock are shared: beside other programs the same work takes more processor time.
+    lines += [f"Load of the machine in the last five minutes: {os.getloadavg()[1]:.1f}."]
     lines += ["Command: `python benchmarks/multifidelity/decisions.py`.", ""]
     REPORT.write_text("\n".join(lines))
     return 0

@@ -98,7 +98,10 @@ def _normal_form(graph: Graph, commutative: Collection[str]) -> tuple[list[str],
             parts = [p for i in inputs for p in ([c for _, c in edges[i]] if labels[i] == "concat" else [i])]
             at[node.name] = put("concat", tuple(enumerate(parts)), True)
         else:
-            tagged = _tagged(Counter(inputs)) if unordered else tuple(enumerate(inputs))
+            if unordered:
+                tagged = _tagged(Counter(inputs)) if len(inputs) > 1 else ((1, inputs[0]),)
+            else:
+                tagged = tuple(enumerate(inputs))
             if node.op in ("pad", "shrink"):  # of all but the first only the sizes are read
                 tagged = ((0, inputs[0]), *((1, i) for i in sorted({*inputs[1:]})))
             at[node.name] = put(_label(node), tagged, _weightless(node))

@@ -168,7 +168,8 @@ def markdown(records: list[dict[str, Any]]) -> str:
         "",
     ]
     for rows, said in ROWS.items():
-        lines += [f"## {said}", "", *_table([r for r in records if r["rows"] == rows]), ""]
+        mine = [r for r in records if r["rows"] == rows]
+        lines += [f"## {said}, {len({r['seed'] for r in mine})} seeds", "", *_table(mine), ""]
     return "\n".join([*lines, _runs.conditions("numpy", "scipy", "scikit-learn"), ""])
 
 

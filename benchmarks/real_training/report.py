@@ -119,11 +119,11 @@ def to_random(runs: Runs, rule: str) -> dict[str, list[float]]:
     return {method: [outcome.seconds_to(r[rule], target) for r in of] for method, of in runs.items()}
 
 
-def _reached(found: Sequence[float]) -> str:
-    there = sum(np.isfinite(found))
-    middle = float(np.median(found))
+def _reached(seconds: Sequence[float]) -> str:
+    there = sum(np.isfinite(seconds))
+    middle = float(np.median(seconds))
     median = f"{middle:.0f} s" if np.isfinite(middle) else "–"
-    return f"{median} ({there} of {len(found)})"
+    return f"{median} ({there} of {len(seconds)})"
 
 
 def effort(runs: Runs) -> list[str]:
@@ -145,10 +145,17 @@ def effort(runs: Runs) -> list[str]:
                 f"{mean['wall']:.0f} s",
                 _reached(best[method]),
                 _reached(latest[method]),
+                *_cells(np.array([[found(r)] for r in of])),
             ]
         )
     head = ["method", "trials", "in full", "diverged", "epochs", "an epoch", "outside training", "wall-clock"]
-    return _table([*head, "to random's last, best trial", "latest value"], body)
+    return _table([*head, "to random's last", "by latest value", "found"], body)
+
+
+def found(run: Mapping[str, Any]) -> float:
+    """The best of a search's full evaluations beside the hand-written default, in percent; NaN for none."""
+    full = run["settings"]["problem"]["epochs"]
+    return 100 * max((accuracy for epochs, accuracy in run["ends"][1:] if epochs == full), default=np.nan)
 
 
 def baseline(runs: Runs) -> float:
@@ -200,14 +207,14 @@ def report(runs: Runs, seconds: float) -> str:
     about = f"""Search with real training on {made["data"]}: {made["train"]:,} images to train on,
         {made["val"]:,} to validate, {pixels} pixels, {epochs} epochs in full. Every search has {seconds:g}
         seconds of processor time on one thread, its own deciding included; {n} seeds. Accuracies in percent,
-        means ± half the {outcome.LEVEL:.0%} interval by Student's t over seeds."""
+        means ± half the {100 * outcome.LEVEL:g} % interval by Student's t over seeds."""
     rules = f"""All methods evaluate the space's hand-written default first, with the same weights and batches
         for the same seed and trial number; it ends at {baseline(runs):.2f} % on the validation images. *Best
         trial*: by its last value, among the trials trained furthest, which are full evaluations once there
         is one; its network as it was trained, not trained again, is tested once, when the search is over.
         *Best latest value*: over all trials, at whatever epoch they are."""
     spent = """Means over seeds; seconds to the mean accuracy that random search ends with are medians over
-        seeds, with how many seeds reached it."""
+        seeds, with how many seeds reached it. *Found*: the best full evaluation beside the default's."""
     command = f"""`python benchmarks/real_training/run.py --data-dir DIR --seconds {seconds:g}`, one process,
         all methods of a seed one after another, on a machine that had other work as well: hence processor
         time, and wall-clock beside it. {versions}; {machines}."""

@@ -287,6 +287,7 @@ def test_report_compares_seeds_that_all_methods_have(run: ModuleType, tmp_path: 
     text = report.report(runs, 10.0)
     assert "| bonas − random | +0.00 ± 0.00 | +0.00 ± 0.00 | +0.00 ± 0.00 | +15.00 ± 63.53 |" in text
     assert "2 seeds" in text
+    assert report.found(runs["bonas"][0] | {"ends": [[3, 0.9], [1, 0.7], [3, 0.6]]}) == pytest.approx(60)
     report.picture(runs, 10.0, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 1000
     with pytest.raises(ValueError, match="no seed in common"):

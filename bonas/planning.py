@@ -207,10 +207,8 @@ def plan(study: Study, budget: float | None, n_trials: int | None) -> Plan:
     limits += [f"{n_trials} trial{'s' * (n_trials != 1)}"] if n_trials is not None else []
     started = sum(step.new for step in played)
     ladder = getattr(scheduler, "rungs", None)
-    if callable(ladder):
-        lowest = ladder(view.axes)[0]
-    else:
-        lowest = rungs[0].fidelity if rungs else None
+    ladder = ladder(view.axes) if callable(ladder) else [rung.fidelity for rung in rungs]
+    lowest = ladder[0] if ladder else None
     hedged = sum(step.new and step.fidelity != lowest for step in played)
     return Plan(
         study_name=study.study_name,

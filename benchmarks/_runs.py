@@ -9,10 +9,11 @@ import platform
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import _tables
 import numpy as np
 
 if TYPE_CHECKING:
@@ -108,6 +109,70 @@ def add(
     if failed:
         one, error = failed[0]
         raise RuntimeError(f"{len(failed)} of {len(missing)} runs failed; {one}: {error!r}") from error
+
+
+def available(names: Iterable[str], load: Callable[[str], Any]) -> list[str]:
+    """The tasks whose tables are here; of the others it says why not."""
+    found = []
+    for name in names:
+        try:
+            load(name)
+        except _tables.SkippedError as skipped:
+            print(f"{name}: {skipped}")
+        else:
+            found.append(name)
+    return found
+
+
+def make(
+    harness: Any,
+    methods: Iterable[str],
+    wanted: Callable[[str], list[tuple[str, int]]],
+    enough: tuple[str, Callable[[str], float]],
+    processes: int,
+    minutes: float,
+) -> int:
+    """Make what is missing of some methods' runs; of packages that are not installed it says so.
+
+    Args:
+        harness: a module whose ``code``, ``current`` and ``path`` tell of a method; its ``search`` makes
+            a run of a method, task, seed and length.
+        methods: by name.
+        wanted: the tasks and seeds of a method.
+        enough: the field that says how long a run is, and how long a method's runs are to be.
+        processes: how many are made at once.
+        minutes: after which no further run begins.
+
+    Returns:
+        0, or 1 if runs failed, for the shell.
+    """
+    until, failed = time.monotonic() + 60 * minutes, False
+    field, length = enough
+    for method in methods:
+        try:
+            today = harness.code(method)
+        except PackageNotFoundError as missing:
+            print(f"{method}: skipped: {missing.name} is not installed (benchmarks/peers.txt).")
+            continue
+        records = [r for r in harness.current(method) if r["code"] == today]
+        present = {(r["task"], r["seed"]) for r in records if r[field] >= length(method)}
+        runs = wanted(method)
+        missing_runs = [(method, *one, length(method)) for one in runs if one not in present]
+        print(f"{method}: {len(runs) - len(missing_runs)} of {len(runs)} runs are there", flush=True)
+        try:
+            add(harness.path(method), records, harness.search, missing_runs, processes, until)
+        except RuntimeError as error:
+            print(f"{method}: {error}")
+            failed = True
+    return int(failed)
+
+
+def tidy(harness: Any, methods: Iterable[str], tasks: Iterable[str]) -> None:
+    """Take the runs that no longer count out of a harness's files."""
+    order = list(tasks)
+    for method in methods:
+        if kept := harness.current(method):
+            write(harness.path(method), sorted(kept, key=lambda r: (order.index(r["task"]), r["seed"])))
 
 
 def mean(values: Sequence[float], digits: int = 2) -> str:

@@ -116,7 +116,7 @@ def decision(task_name: str) -> tuple[float, float, int]:
 
 
 def main() -> int:
-    names = run.available(TASKS)
+    names = _runs.available(TASKS, tasks.load)
     lines = ["# What deciding costs", "", f"A search of {TRIALS} configurations by the default:", ""]
     lines += ["| task | trials | decisions | seconds | ms each |", "| --- | --- | --- | --- | --- |"]
     for name in names:

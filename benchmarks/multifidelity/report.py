@@ -303,14 +303,6 @@ def draw(results: Results, rankings: Mapping[int, Ranking], folder: Path) -> Non
     pictures.ranks(lines, list(costs), styles, folder / "multifidelity_ranks.png", UNIT)
 
 
-def tidy() -> None:
-    """Take the runs that no longer count out of the files."""
-    order = list(tasks.TASKS)
-    for method in methods.entries():
-        if kept := run.current(method):
-            _runs.write(run.path(method), sorted(kept, key=lambda r: (order.index(r["task"]), r["seed"])))
-
-
 def main() -> int:
     known = list(methods.entries())
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -319,8 +311,8 @@ def main() -> int:
     parser.add_argument("--to", type=Path, help="a folder for report and pictures instead of the usual ones")
     arguments = parser.parse_args()
     if arguments.tidy:
-        tidy()
-    results = collected(run.available(list(tasks.TASKS)), arguments.methods)
+        _runs.tidy(run, methods.entries(), tasks.TASKS)
+    results = collected(_runs.available(tasks.TASKS, tasks.load), arguments.methods)
     if len(results.ranked) < 3 or not results.tasks:
         print(f"runs of {results.ranked} alone: make some of {methods.DEFAULT} and two others with run.py.")
         return 0

@@ -16,7 +16,6 @@ import importlib.metadata
 import math
 import os
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the processes below share the c
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _runs
-import _tables
 
 from multifidelity import methods, tasks
 
@@ -98,19 +96,6 @@ def wanted(method: str, names: Sequence[str], seeds: int | None) -> list[tuple[s
     return [(name, seed) for seed in range(most) for name in names if seed < -(-most // SHARE.get(name, 1))]
 
 
-def available(names: Sequence[str]) -> list[str]:
-    """The tasks whose tables are here; of the others it says why not."""
-    found = []
-    for name in names:
-        try:
-            tasks.load(name)
-        except _tables.SkippedError as skipped:
-            print(f"{name}: {skipped}")
-        else:
-            found.append(name)
-    return found
-
-
 def main() -> int:
     known = list(methods.entries())
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -123,30 +108,18 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after so many")
     arguments = parser.parse_args()
-    until = time.monotonic() + 60 * arguments.minutes
     chosen = [name for name in tasks.TASKS if name.startswith(tuple(arguments.tasks))]
     if not chosen:
         parser.error(f"--tasks {arguments.tasks}: there are {', '.join(tasks.TASKS)}.")
-    names = available(chosen)
-    failed = False
-    for method in arguments.methods:
-        try:
-            today = code(method)
-        except importlib.metadata.PackageNotFoundError as missing:
-            print(f"{method}: skipped: {missing.name} is not installed (benchmarks/peers.txt).")
-            continue
-        budget = arguments.budget or BUDGETS.get(method, BUDGET)
-        records = [r for r in current(method) if r["code"] == today]
-        present = {(r["task"], r["seed"]) for r in records if r["budget"] >= budget}
-        runs = wanted(method, names, arguments.seeds)
-        missing_runs = [(method, *one, budget) for one in runs if one not in present]
-        print(f"{method}: {len(runs) - len(missing_runs)} of {len(runs)} runs are there", flush=True)
-        try:
-            _runs.add(path(method), records, search, missing_runs, arguments.processes, until)
-        except RuntimeError as error:
-            print(f"{method}: {error}")
-            failed = True
-    return int(failed)
+    names = _runs.available(chosen, tasks.load)
+    return _runs.make(
+        sys.modules[__name__],
+        arguments.methods,
+        lambda method: wanted(method, names, arguments.seeds),
+        ("budget", lambda method: arguments.budget or BUDGETS.get(method, BUDGET)),
+        arguments.processes,
+        arguments.minutes,
+    )
 
 
 if __name__ == "__main__":

@@ -177,7 +177,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after so many")
     arguments = parser.parse_args()
-    names = run.available(TASKS)
+    names = _runs.available(TASKS, tasks.load)
     records = current()
     present = {(r["method"], r["task"], r["workers"], r["seed"]) for r in records}
     wanted = [

@@ -250,14 +250,6 @@ def draw(results: Results, rankings: Mapping[int, Ranking], folder: Path) -> Non
     pictures.ranks(lines, after, styles, folder / "search_ranks.png")
 
 
-def tidy() -> None:
-    """Take the runs that no longer count out of the files."""
-    order = list(tasks.TASKS)
-    for method in methods.entries():
-        if kept := run.current(method):
-            _runs.write(run.path(method), sorted(kept, key=lambda r: (order.index(r["task"]), r["seed"])))
-
-
 def main() -> int:
     known = list(methods.entries())
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -266,8 +258,8 @@ def main() -> int:
     parser.add_argument("--tidy", action="store_true", help="take runs that do not count out of the files")
     arguments = parser.parse_args()
     if arguments.tidy:
-        tidy()
-    names = run.available(list(tasks.TASKS))
+        _runs.tidy(run, methods.entries(), tasks.TASKS)
+    names = _runs.available(tasks.TASKS, tasks.load)
     results = collected(EVALUATIONS, names, arguments.methods)
     if len(results.ranked) < 3 or methods.DEFAULT not in results.ranked:
         print(f"runs of {results.ranked} alone: make some of {methods.DEFAULT} and two others with run.py.")

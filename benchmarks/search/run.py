@@ -26,13 +26,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the processes below share the c
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _runs
-import _tables
 import numpy as np
 
 from search import methods, tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    pass
 
 EVALUATIONS = 100
 SEEDS = 30
@@ -101,19 +100,6 @@ def path(method: str) -> Path:
     return RESULTS / f"{method.lower().replace(' ', '_')}.jsonl"
 
 
-def available(names: Sequence[str]) -> list[str]:
-    """The tasks whose tables are here; of the others it says why not."""
-    found = []
-    for name in names:
-        try:
-            tasks.load(name)
-        except _tables.SkippedError as skipped:
-            print(f"{name}: {skipped}")
-        else:
-            found.append(name)
-    return found
-
-
 def main() -> int:
     known = list(methods.entries())
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -126,26 +112,15 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after so many")
     arguments = parser.parse_args()
-    until = time.monotonic() + 60 * arguments.minutes
-    names = available(arguments.tasks)
-    failed = False
-    for method in arguments.methods:
-        try:
-            today = code(method)
-        except importlib.metadata.PackageNotFoundError as missing:
-            print(f"{method}: skipped: {missing.name} is not installed (benchmarks/peers.txt).")
-            continue
-        records = [r for r in current(method) if r["code"] == today]
-        present = {(r["task"], r["seed"]) for r in records if r["evaluations"] >= arguments.evaluations}
-        wanted = [(task, seed) for seed in range(arguments.seeds) for task in names]
-        missing_runs = [(method, *one, arguments.evaluations) for one in wanted if one not in present]
-        print(f"{method}: {len(wanted) - len(missing_runs)} of {len(wanted)} runs are there", flush=True)
-        try:
-            _runs.add(path(method), records, search, missing_runs, arguments.processes, until)
-        except RuntimeError as error:
-            print(f"{method}: {error}")
-            failed = True
-    return int(failed)
+    names = _runs.available(arguments.tasks, tasks.load)
+    return _runs.make(
+        sys.modules[__name__],
+        arguments.methods,
+        lambda _: [(task, seed) for seed in range(arguments.seeds) for task in names],
+        ("evaluations", lambda _: arguments.evaluations),
+        arguments.processes,
+        arguments.minutes,
+    )
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ class TestWhereItStands:
         s.optimize(objective, n_trials=8)
         assert s.trials[0].state is TrialState.COMPLETE
         assert s.trials[0].fidelity.epochs == 27
-        assert (None, list(range(1, 13))) in objective.seen  # from its first epoch: its state is elsewhere
+        # From its first epoch, past those it was trained elsewhere: its state is there.
+        assert any(loaded is None and epochs[:10] == list(range(1, 11)) for loaded, epochs in objective.seen)
 
     def test_at_this_studys_full_fidelity_it_is_complete_whatever_it_was(self) -> None:
         s = study(axes=NINE)

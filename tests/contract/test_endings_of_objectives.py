@@ -220,7 +220,7 @@ class TestRaising:
         with pytest.raises(KeyError) as raised:
             s.optimize(second_epoch, budget=20)
         [note] = raised.value.__notes__
-        assert "the last 5 trials that were trained to 2 epochs all failed alike" in note
+        assert "the last 5 trials that were trained to 3 epochs all failed alike" in note
         assert "KeyError" in note
         assert "call optimize again" in note
         assert [t.state for t in s.trials].count(TrialState.FAIL) == 5

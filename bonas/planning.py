@@ -30,7 +30,7 @@ from fidelity.records import (
     TrialRecord,
     TrialState,
 )
-from fidelity.schedulers import Resume, Scheduler, Start, Stop
+from fidelity.schedulers import Resume, Start, Stop
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,10 +177,7 @@ def plan(study: Study, budget: float | None, n_trials: int | None) -> Plan:
     scheduler = study.scheduler
     # Of qualities that every rung shows, that get worse and worse, and that no rung shows: where these lead
     # elsewhere, what is told is likely, not certain.
-    played, *others = (
-        list(itertools.islice(_play(scheduler, view, study.space.default, study.space.size, how), MOST + 1))
-        for how in _Qualities
-    )
+    played, *others = (list(itertools.islice(_play(study, view, how), MOST + 1)) for how in _Qualities)
     counted = [Counter((step.new, step.fidelity) for step in steps) for steps in (played, *others)]
     exact = counted[0] == counted[1] == counted[2]
     complete = len(played) <= MOST
@@ -226,7 +223,7 @@ def plan(study: Study, budget: float | None, n_trials: int | None) -> Plan:
 def _leftover(study: Study, view: StudyView, budget: float) -> str:
     """What would run next if what is left of the budget were enough; empty if nothing would."""
     ample = dataclasses.replace(view, budget_left=math.inf)
-    step = next(_play(study.scheduler, ample, study.space.default, study.space.size, _Qualities.RANDOM), None)
+    step = next(_play(study, ample, _Qualities.RANDOM), None)
     if step is None:
         return ""
     left, unit = max(0.0, view.budget_left), cost_unit(view.axes)
@@ -256,20 +253,21 @@ class _Qualities(Enum):
     NOISE = "random, and other ones on every rung"
 
 
-def _play(
-    scheduler: Scheduler, view: StudyView, params: dict[str, Any], size: float, how: _Qualities
-) -> Iterator[_Step]:
-    """Every segment that the scheduler would run, one after the other.
+def _play(study: Study, view: StudyView, how: _Qualities) -> Iterator[_Step]:
+    """Every segment that the study's scheduler would run, one after the other.
 
     Trials that have a value keep it; new ones have made-up ones. Running trials count as ended where they
     were to end.
     """
     play = list(_Qualities).index(how)
     rng = np.random.default_rng(play)
+    params = study.space.default
+    # The first play draws what a fresh study with one worker will.
+    asks = ([study.seed, *[play] * (play > 0), ask] for ask in itertools.count(len(view.trials)))
     trials = [_ended(t, view, t.values) if t.state == TrialState.RUNNING else t for t in view.trials]
     waiting = [t for t in trials if t.unfinished and t.state == TrialState.PAUSED]
     left: dict[str, Any] = {
-        "starts_left": min(view.starts_left, size - len(trials)),
+        "starts_left": min(view.starts_left, study.space.size - len(trials)),
         "budget_left": view.budget_left,
     }
 
@@ -300,7 +298,7 @@ def _play(
                 break
             yield run(record, record.fidelity, new=False)
             continue
-        match scheduler.decide(now, np.random.default_rng([play, len(trials)])):
+        match study.scheduler.decide(now, np.random.default_rng(next(asks))):
             case Start(to, parent, figures) if left["starts_left"] > 0 and now.fits(to):
                 number = len(trials)
                 fresh = TrialRecord(

@@ -35,9 +35,11 @@ _PROBES = 0.02
 # The correlation of rungs that nothing is known of, and how many trials that is worth.
 _PRIOR, _WORTH = 0.6, 6
 # A rung is skipped by no further trial where it correlates by at least _GOOD, by all at _BAD. At .3, choosing
-# the best of four on a rung of a third of the cost gains about its cost.
+# the best of three on a rung of a third of the cost gains about its cost.
 _GOOD, _BAD = 0.35, 0.2
 _ENOUGH = 4
+# So many trials of which none ends well at full fidelity are enough.
+_ATTEMPTS = 3
 _LEAST_KEEP = 1.5
 
 
@@ -83,9 +85,14 @@ class ASHA:
     def rungs(self, axes: Axes) -> list[Fidelity]:
         """The ladder, cheapest first; the last is full fidelity."""
         whole = math.log(1 / axes.nominal_cost(axes.lowest), self.eta)
-        below = math.ceil(whole + math.log(_HIGHEST, self.eta) - 1e-9)
-        # Rungs of whole epochs, or of listed values, can coincide.
-        ladder = list(dict.fromkeys([*(axes.at(k / whole) for k in range(below)), axes.full]))
+        ladder = [axes.lowest]
+        for k in range(1, math.ceil(whole - 1e-9)):
+            rung = axes.at(k / whole)
+            # Of whole epochs, or of listed values, positions may cost about the same, or about as much as all.
+            cost, below = axes.nominal_cost(rung), axes.nominal_cost(ladder[-1])
+            if cost < _HIGHEST - 1e-9 and cost >= below * self.eta / 2 - 1e-9:
+                ladder.append(rung)
+        ladder = list(dict.fromkeys([*ladder, axes.full]))
         return ladder if self.n_rungs is None else ladder[-self.n_rungs :]
 
     def decide(self, view: StudyView, rng: np.random.Generator) -> Action:
@@ -105,7 +112,8 @@ class ASHA:
             return action
         if action is None and view.starts_left <= 0 and state.complete:
             return (state.next_best() if math.isfinite(view.budget_left) else None) or wait_or_done(view)
-        return state.finish() or wait_or_done(view)
+        # What runs may turn out to be what goes on.
+        return (None if state.running.any() else state.finish()) or wait_or_done(view)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready description."""
@@ -169,9 +177,11 @@ class _State:
         def row(trial: TrialRecord) -> list[float]:
             # Of another ladder's rung, another scheduler's or of an added trial, what it costs tells.
             cost = view.axes.nominal_cost(trial.fidelity) * (1 + 1e-9)
+            first = trial.curves[0].observations[0].fidelity if trial.curves else trial.fidelity
+            begun = view.axes.nominal_cost(first) * (1 + 1e-9)
             return [
                 sum(c <= cost for c in costs) - 1,
-                trial.figures.get("rung", 0),
+                max(0, sum(c <= begun for c in costs) - 1),
                 bool(trial.figures.get("probe", False)),
                 trial.state is TrialState.RUNNING,
                 trial.state is TrialState.PAUSED and bool(trial.curves),
@@ -225,9 +235,11 @@ class _State:
 
     @property
     def complete(self) -> bool:
-        """Whether a trial was evaluated in full."""
-        full = self.rungs[-1]  # one that was added may be complete by another study's measure
-        return any(t.state is TrialState.COMPLETE and t.fidelity == full for t in self.trials)
+        """Whether a trial was evaluated in full, or some were tried."""
+        top = self.level == len(self.rungs) - 1
+        ended = [t.state for t, full in zip(self.trials, top, strict=True) if full and t.state.finished]
+        # What ends without a value is followed by another one, but not for ever.
+        return TrialState.COMPLETE in ended or len(ended) >= _ATTEMPTS
 
     @property
     def affords_both(self) -> bool:

@@ -414,6 +414,65 @@ class TestASHA:
         assert {t.number for t in without.trials if t.state == TrialState.COMPLETE} < full
         assert full >= {t.number for t in sorted(s.trials, key=lambda t: t.params["x"])[:5]}
 
+    def test_axes_whose_cost_nobody_knows_are_used(self) -> None:
+        ladder = fidelity.ASHA().rungs(fidelity.Axes(frames=(1, 100), cost="reported"))
+        assert [dict(rung.others)["frames"] for rung in ladder] == [1, 100]
+        ladder = fidelity.ASHA().rungs(fidelity.Axes(epochs=(3, 4)))
+        assert [rung.epochs for rung in ladder] == [3, 4]
+
+    def test_rungs_that_cost_about_the_same_are_one(self) -> None:
+        axes = fidelity.Axes(epochs=[1, 100], subset=(0.1, 1.0))
+        costs = [axes.nominal_cost(rung) for rung in fidelity.ASHA().rungs(axes)]
+        assert all(b >= 1.5 * a for a, b in itertools.pairwise(costs))
+        assert costs[-2] < 0.75
+
+    def test_what_was_begun_on_another_ladder_takes_part_where_it_began(self) -> None:
+        axes = fidelity.Axes(epochs=(1, 27))
+
+        def paused(number: int, epochs: int) -> TrialRecord:
+            at = axes.fidelity({"epochs": epochs})
+            made = tuple(Observation(e, {"value": number}, 1 / 27, at) for e in range(1, epochs + 1))
+            figures = {"rung": 3 if epochs > 1 else 0, "of": 6}
+            return TrialRecord(
+                number, {}, str(number), TrialState.PAUSED, at, curves=(Curve(made),), figures=figures
+            )
+
+        records = [paused(n, 1) for n in range(6)] + [paused(n, 8) for n in range(6, 12)]
+        promoted = []
+        while True:
+            view = StudyView(tuple(records), axes, starts_left=0)
+            action = fidelity.ASHA().decide(view, np.random.default_rng(0))
+            if not isinstance(action, Resume):
+                break
+            promoted.append(action.fidelity.epochs)
+            old = records[action.trial.number]
+            made = tuple(
+                Observation(e, {"value": old.number}, 1 / 27, action.fidelity)
+                for e in range(old.fidelity.epochs + 1, action.fidelity.epochs + 1)
+            )
+            state = TrialState.COMPLETE if action.fidelity == axes.full else TrialState.PAUSED
+            curve = Curve(old.curves[0].observations + made)
+            records[old.number] = dataclasses.replace(
+                old, state=state, fidelity=action.fidelity, curves=(curve,)
+            )
+        assert promoted.count(27) == 1
+        assert len(promoted) <= 6
+
+    def test_idle_workers_do_not_finish_losers(self) -> None:
+        s = Run(fidelity.ASHA(hedge=False), fidelity.Axes(epochs=(1, 27)), 0, 8, n_trials=9).study
+        assert [t.state for t in s.trials].count(TrialState.COMPLETE) == 1
+
+    def test_where_none_ends_well_in_full_a_few_are_tried(self) -> None:
+        def diverging(trial: bonas.Trial) -> None:
+            trial.load_checkpoint()
+            for epoch in trial.epochs():
+                trial.report(trial.params["x"] if epoch < 20 else float("nan"), epoch)
+                trial.save_checkpoint({})
+
+        s = study(scheduler=fidelity.ASHA(hedge=False), axes=fidelity.Axes(epochs=(1, 27)))
+        s.optimize(diverging, n_trials=9)
+        assert sum(t.fidelity.epochs == 27 for t in s.trials) == 3
+
     def test_a_trial_whose_checkpoint_is_lost_does_not_bind_the_budget(self) -> None:
         axes = fidelity.Axes(epochs=(1, 27))
 

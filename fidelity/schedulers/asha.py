@@ -88,7 +88,7 @@ class ASHA:
         ladder = [axes.lowest]
         for k in range(1, math.ceil(whole - 1e-9)):
             rung = axes.at(k / whole)
-            # Of whole epochs, or of listed values, positions may cost about the same, or about as much as all.
+            # Of whole epochs, or of listed values, positions may cost about the same, or as much as all.
             cost, below = axes.nominal_cost(rung), axes.nominal_cost(ladder[-1])
             if cost < _HIGHEST - 1e-9 and cost >= below * self.eta / 2 - 1e-9:
                 ladder.append(rung)

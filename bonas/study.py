@@ -281,7 +281,7 @@ class Study:
             # A transaction for each configuration: nobody else can use the store while a latency is measured.
             with self._ledger.turn() as transaction:
                 self._ledger.reclaim(transaction)
-                orphan = next(iter(self._ledger.orphans()), None)
+                orphan = self._ledger.next_orphan(transaction)
                 if orphan is not None:
                     fits = self._asking.view().fits(orphan.fidelity, orphan)
                     return self._hand_out(transaction, orphan) if fits else None

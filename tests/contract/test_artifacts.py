@@ -7,6 +7,7 @@ import gc
 import json
 import logging
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -292,6 +293,34 @@ class TestRetrained:
         s.tell(trial)
         assert s.trials[0].retrained == pytest.approx(3 / 9)
         assert s.trials[0].cost == pytest.approx(12 / 9)
+
+    @pytest.mark.parametrize("ending", ["killed", "interrupted"])
+    def test_an_interrupted_trial_whose_folder_was_deleted_keeps_to_the_budget(
+        self, tmp_path: Path, ending: str
+    ) -> None:
+        rungs = ({"epochs": 3}, {"epochs": 9})
+        s = climb(NINE, *rungs, storage=tmp_path, study_name="s")
+        s.optimize(heavy, budget=0.4)
+        s.limit(None, None)
+        trial = s.ask()
+        assert trial is not None
+        trial.load_checkpoint()
+        for epoch in trial.epochs():
+            trial.report(1.0, epoch)
+            if epoch == 5:
+                break
+        if ending == "interrupted":
+            s.tell(trial, error=KeyboardInterrupt())
+        shutil.rmtree(s.artifacts / "trial-00000")
+        scheduler, spent = s.scheduler, s.spent
+        del s, trial
+        gc.collect()
+        s = bonas.load_study(storage=tmp_path, scheduler=scheduler)
+        s.optimize(heavy, budget=1.2)  # enough for what was left of it, not for all of it again
+        assert s.spent == spent
+        s.optimize(heavy, budget=2.0)
+        assert s.trials[0].state == TrialState.COMPLETE
+        assert s.spent <= 2.0
 
 
 class TestWhereTheyLie:

@@ -29,7 +29,7 @@ class Artifacts:
     """
 
     folder: str | os.PathLike[str] | None = None
-    """None means beside the storage."""
+    """In which each study has a folder of its own; None means beside the storage."""
     max_bytes: int | None = MAX_BYTES
     """What all checkpoints may take on disk together, in bytes; None means without limit."""
 
@@ -56,33 +56,36 @@ class Artifacts:
     def to_dict(self, database: Path | None) -> dict[str, Any]:
         """JSON-ready, the folder relative to that of the database if it lies in there.
 
-        Beside the database each study has a folder of its own, whose name nobody else's has: databases may
+        In it each study has a folder of its own, whose name nobody else's has: studies and databases may
         share a folder, and one that was deleted leaves its checkpoints behind.
         """
         entry = None if self.folder is None else str(Path(self.folder).absolute())
         if entry is not None and database is not None and Path(entry).is_relative_to(database.parent):
             # The study's folder may be moved as a whole.
             entry = Path(entry).relative_to(database.parent).as_posix()
-        own = {"artifacts_id": secrets.token_hex(4)} if entry is None and database is not None else {}
+        # Of a study in memory, without a folder of the user's, everything is temporary.
+        own = {} if entry is None and database is None else {"artifacts_id": secrets.token_hex(4)}
         return {"artifacts": entry, "max_bytes": self.max_bytes, **own}
 
 
 def artifacts_folder(row: StudyRow, database: Path | None, keeper: object) -> Path:
     """Where a stored study keeps its checkpoints; a temporary folder is removed together with ``keeper``."""
     entry = row.definition.get("artifacts")
-    own = row.definition.get("artifacts_id", "")  # studies made before there was one have none
+    own = row.definition.get("artifacts_id", "")  # studies made before it have none
     if not isinstance(entry, str | None) or not (isinstance(own, str) and re.fullmatch(r"[0-9a-f]*", own)):
         raise ValueError(
             f"study.db: artifacts={entry!r}, artifacts_id={own!r} is damaged. Restore the file from a copy."
         )
+    slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", row.name)[:40]
+    name = "-".join(filter(None, [str(row.study), slug, own]))
     if entry is not None:
-        return Path(entry) if database is None else database.parent / entry
+        given = Path(entry) if database is None else database.parent / entry
+        return given / name if own else given
     if database is None:
         folder = tempfile.mkdtemp(prefix="bonas-")
         weakref.finalize(keeper, shutil.rmtree, folder, ignore_errors=True)
         return Path(folder)
-    slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", row.name)[:40]
-    return database.parent / "artifacts" / "-".join(filter(None, [str(row.study), slug, own]))
+    return database.parent / "artifacts" / name
 
 
 def stored_max_bytes(definition: Mapping[str, Any]) -> int | None:

@@ -195,7 +195,7 @@ class _Words:
         if source == QUEUE:
             return "Its configuration was put in line by hand."
         if source == DEFAULT:
-            return "Its configuration is the space's hand-written default."
+            return "Its configuration is the space's default configuration."
         if source is None:
             return ""
         believed = self._believed(record, decision["watermark"])

@@ -145,6 +145,23 @@ class Ledger:
         """Interrupted trials, whose segments run again before anything else is decided."""
         return [r for r in self.records if r.unfinished and r.state == TrialState.PAUSED]
 
+    def next_orphan(self, transaction: Transaction) -> TrialRecord | None:
+        """The first interrupted trial; without its checkpoint if somebody has deleted the file.
+
+        Nothing else looks before it is handed out: what is expected of the rest of its segment must be true.
+        """
+        orphan = next(iter(self.orphans()), None)
+        if orphan is None or orphan.checkpoint is None:
+            return orphan
+        if (self._artifacts / orphan.checkpoint.file).exists():
+            return orphan
+        logger.warning(
+            "trial %d: its checkpoint %s is gone, it trains again from its first epoch",
+            orphan.number,
+            orphan.checkpoint.file,
+        )
+        return self.write(transaction, dataclasses.replace(orphan, checkpoint=None))
+
     def refuse_stale(self, handed: TrialRecord) -> None:
         """Refuse a segment handed out as ``handed`` that is not this worker's any more."""
         # A record does not change while its segment runs, so owner and watermark say it all.

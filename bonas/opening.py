@@ -56,8 +56,9 @@ def create_study(
         storage: a file, a folder (its ``study.db``) or an SQLite URL; None keeps the study in memory.
         study_name: unique in the storage; None makes one up.
         load_if_exists: go on with the study of that name if there is one.
-        artifacts: folder of checkpoints, None means beside the storage; or an :class:`Artifacts`, which says
-            how much room they may take, too (5 GB unless said).
+        artifacts: folder of checkpoints, in which the study gets one of its own; None means beside the
+            storage; or an :class:`Artifacts`, which says how much room they may take, too (5 GB unless
+            said).
         warm_start: earlier studies over the same space, or one whose hyperparameters partly have the same
             names. What they learned is stored with this study, and believed as far as its own trials agree.
         seed: everything random in the study follows from it.

@@ -113,12 +113,11 @@ class Plan:
 
     def _table(self) -> TextTable:
         rows = [(r.name, str(r.trials), str(r.epochs), f"{r.cost:.3g}", _time(r.seconds)) for r in self.rungs]
-        total = sum(r.trials for r in self.rungs), sum(r.epochs for r in self.rungs)
         rows.append(
             (
                 "in all" if self.complete else "so far",
-                str(total[0]),
-                str(total[1]),
+                "-",  # who is resumed stands in several rows: their sum is no number of trials
+                str(sum(r.epochs for r in self.rungs)),
                 f"{self.cost:.3g}",
                 _time(self.seconds),
             )

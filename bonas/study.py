@@ -281,7 +281,7 @@ class Study:
             # A transaction for each configuration: nobody else can use the store while a latency is measured.
             with self._ledger.turn() as transaction:
                 self._ledger.reclaim(transaction)
-                orphan = next(iter(self._ledger.orphans()), None)
+                orphan = self._ledger.next_orphan(transaction)
                 if orphan is not None:
                     fits = self._asking.view().fits(orphan.fidelity, orphan)
                     return self._hand_out(transaction, orphan) if fits else None
@@ -625,12 +625,18 @@ class Study:
         self._stopped = self._asking.exhausted = False
         if budget is None or self.axes.cost == "measured":
             return
-        cheapest = self.axes.nominal_cost(self._asking.lowest_rung())
-        if budget < cheapest * (1 - 1e-9):
+        lowest = self._asking.lowest_rung()
+        cheapest = self.axes.nominal_cost(lowest)
+        if budget >= cheapest * (1 - 1e-9):
+            return
+        if lowest == self.axes.full:  # wider axes would make it no cheaper
             raise ValueError(
-                f"budget={budget}: less than one segment at the lowest rung, which costs {cheapest:.4g} full "
-                "evaluations. Give more, or widen the axes."
+                f"budget={budget}: less than one full evaluation, which costs 1. Give at least 1."
             )
+        raise ValueError(
+            f"budget={budget}: less than one segment at the lowest rung, which costs {cheapest:.4g} of a "
+            "full evaluation. Give more, or widen the axes."
+        )
 
     def _warn_of_no_checkpoints(self, record: TrialRecord) -> None:
         """Say once that what is paused will train again, where its state could have been carried on."""

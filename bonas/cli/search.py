@@ -53,6 +53,8 @@ CLASS_WEIGHTS = ("balanced",)
 DEFAULT_AXES = ["epochs=1:27"]
 DEFAULT_BUDGET = 20.0
 INTERRUPTED = 130
+# Of options that say nothing new.
+_USUAL = {"jobs": 1, "device": "auto"}
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -453,6 +455,12 @@ def _again(arguments: argparse.Namespace, folder: StudyFolder, study: Study, mor
             words.append(f"--{option.replace('_', '-')} {total if isinstance(total, int) else f'{total:g}'}")
     if arguments.trial_timeout is not None:
         words.append(f"--trial-timeout {arguments.trial_timeout:g}")
+    # What the study does not keep, and what would otherwise be done differently, or not at all.
+    for option in ("sampler", "scheduler", "jobs", "device", "retrain_epochs", "export"):
+        value = getattr(arguments, option)
+        if value not in (None, _USUAL.get(option)):
+            words.append(f"--{option.replace('_', '-')} {shlex.quote(str(value))}")
+    words += [f"--{o.replace('_', '-')}" for o in ("no_retrain", "baseline") if getattr(arguments, o)]
     return " ".join(words)
 
 

@@ -97,6 +97,14 @@ _ADDED = (
     ("trials", "elsewhere", "FLOAT"),
 )
 
+# Where it was not written yet which trials were added: those that were never handed out, and are not
+# infeasible. Of those that were resumed since nobody knows what they had cost before.
+_FILLED = {
+    ("trials", "elsewhere"): """UPDATE trials SET elsewhere = lost + COALESCE(
+        (SELECT SUM(cost) FROM observations AS o WHERE o.study = trials.study AND o.number = trials.number), 0
+    ) WHERE attempt = 0 AND state <> 'INFEASIBLE'""",
+}
+
 
 def prepare(connection: sa.Connection) -> bool:
     """Make the tables, or the columns that a file written by an earlier version lacks.
@@ -113,4 +121,6 @@ def prepare(connection: sa.Connection) -> bool:
         known = sa.inspect(connection).get_columns(table) if table in tables else None
         if known is not None and column not in {c["name"] for c in known}:
             connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+            if (table, column) in _FILLED and "observations" in tables:
+                connection.exec_driver_sql(_FILLED[table, column])
     return True

@@ -144,7 +144,8 @@ class ExtrapolationStopping:
 
 def _part_started(view: StudyView) -> float:
     """The part it has started of all that the study will start; 1 if nothing says how many those are."""
-    started = sum(t.state is not TrialState.INFEASIBLE for t in view.trials)
+    # What was added is no start of this study's.
+    started = sum(t.state is not TrialState.INFEASIBLE and t.elsewhere is None for t in view.trials)
     paid = sum(t.paid for t in view.trials)
     # Of two limits the one that is reached first counts. Nothing is known of a budget nobody has paid from.
     parts = [

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -124,3 +127,20 @@ class TestWhatItCounts:
         assert [dataclasses.replace(t.record, elsewhere=None).cost for t in more.trials] == [
             t.cost for t in s.trials
         ]
+
+
+def test_a_file_from_before_it_was_written_what_was_added_counts_the_same(tmp_path: Path) -> None:
+    settings = {"axes": NINE, "scheduler": fidelity.FullFidelity(), "study_name": "s"}
+    s = study(**settings, storage=tmp_path)
+    s.add_trial(record(TrialState.PAUSED, Fidelity(epochs=3)))
+    s.optimize(counting(), n_trials=1)
+    started = s.spent
+    assert [t.record.elsewhere for t in s.trials] == [pytest.approx(0.3), None]
+    del s
+    gc.collect()
+    with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as connection:
+        connection.execute("alter table trials drop column elsewhere")
+        connection.commit()
+    s = bonas.load_study(storage=tmp_path, scheduler=fidelity.FullFidelity())
+    assert [t.record.elsewhere for t in s.trials] == [pytest.approx(0.3), None]
+    assert s.spent == started

@@ -7,6 +7,7 @@ import gc
 import json
 import logging
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -293,6 +294,34 @@ class TestRetrained:
         assert s.trials[0].retrained == pytest.approx(3 / 9)
         assert s.trials[0].cost == pytest.approx(12 / 9)
 
+    @pytest.mark.parametrize("ending", ["killed", "interrupted"])
+    def test_an_interrupted_trial_whose_folder_was_deleted_keeps_to_the_budget(
+        self, tmp_path: Path, ending: str
+    ) -> None:
+        rungs = ({"epochs": 3}, {"epochs": 9})
+        s = climb(NINE, *rungs, storage=tmp_path, study_name="s")
+        s.optimize(heavy, budget=0.4)
+        s.limit(None, None)
+        trial = s.ask()
+        assert trial is not None
+        trial.load_checkpoint()
+        for epoch in trial.epochs():
+            trial.report(1.0, epoch)
+            if epoch == 5:
+                break
+        if ending == "interrupted":
+            s.tell(trial, error=KeyboardInterrupt())
+        shutil.rmtree(s.artifacts / "trial-00000")
+        scheduler, spent = s.scheduler, s.spent
+        del s, trial
+        gc.collect()
+        s = bonas.load_study(storage=tmp_path, scheduler=scheduler)
+        s.optimize(heavy, budget=1.2)  # enough for what was left of it, not for all of it again
+        assert s.spent == spent
+        s.optimize(heavy, budget=2.0)
+        assert s.trials[0].state == TrialState.COMPLETE
+        assert s.spent <= 2.0
+
 
 class TestWhereTheyLie:
     def test_databases_in_one_folder_keep_their_checkpoints_apart(self, tmp_path: Path) -> None:
@@ -306,6 +335,51 @@ class TestWhereTheyLie:
             kept = [t.checkpoint for t in s.records if t.checkpoint is not None]
             assert kept
             assert all((s.artifacts / checkpoint.file).exists() for checkpoint in kept)
+
+    @pytest.mark.parametrize("stored", [True, False])
+    def test_studies_in_one_given_folder_keep_their_checkpoints_apart(
+        self, tmp_path: Path, stored: bool
+    ) -> None:
+        a, b = (
+            halving(
+                storage=tmp_path / f"{name}.db" if stored else None,
+                artifacts=Artifacts(tmp_path / "states", max_bytes=8 * FILE),
+            )
+            for name in "ab"
+        )
+        for s in (a, b):
+            s.optimize(heavy, n_trials=9)
+        assert a.artifacts != b.artifacts
+        for s in (a, b):
+            assert s.artifacts.parent == tmp_path / "states"
+            kept = [t.checkpoint for t in s.records if t.checkpoint is not None]
+            assert kept
+            assert all((s.artifacts / checkpoint.file).exists() for checkpoint in kept)
+            alone = halving(artifacts=Artifacts(max_bytes=8 * FILE))
+            alone.optimize(heavy, n_trials=9)
+            assert [(t.state, t.values, t.cost) for t in s.trials] == [
+                (t.state, t.values, t.cost) for t in alone.trials
+            ]
+
+    def test_a_study_from_before_stays_in_the_folder_it_was_given(self, tmp_path: Path) -> None:
+        rungs = {"epochs": 3}, {"epochs": 9}
+        s = climb(NINE, *rungs, storage=tmp_path, study_name="s", artifacts=tmp_path / "states")
+        trial = s.ask()
+        assert trial is not None
+        heavy(trial)
+        s.tell(trial)
+        s.artifacts.rename(tmp_path / "moved")
+        (tmp_path / "states").rmdir()
+        (tmp_path / "moved").rename(tmp_path / "states")
+        scheduler = s.scheduler
+        del s, trial
+        gc.collect()
+        with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as connection:
+            connection.execute("update studies set definition = json_remove(definition, '$.artifacts_id')")
+            connection.commit()
+        again = bonas.load_study(storage=tmp_path, scheduler=scheduler)
+        again.optimize(heavy)
+        assert (again.trials[0].state, again.trials[0].retrained) == (TrialState.COMPLETE, 0.0)
 
     def test_a_deleted_study_leaves_the_next_one_nothing(self, tmp_path: Path) -> None:
         halving(storage=tmp_path).optimize(heavy, n_trials=3)
@@ -335,9 +409,9 @@ class TestWhereTheyLie:
 class TestSettings:
     def test_the_limit_is_stored_and_comes_back(self, tmp_path: Path) -> None:
         s = study(storage=tmp_path, artifacts=Artifacts(tmp_path / "states", max_bytes=10**6))
-        assert (s.artifacts, s.max_bytes) == (tmp_path / "states", 10**6)
+        assert (s.artifacts.parent, s.max_bytes) == (tmp_path / "states", 10**6)
         again = bonas.load_study(storage=tmp_path)
-        assert (again.artifacts, again.max_bytes) == (tmp_path / "states", 10**6)
+        assert (again.artifacts, again.max_bytes) == (s.artifacts, 10**6)
         definition = (
             sqlite3.connect(tmp_path / "study.db").execute("select definition from studies").fetchone()
         )

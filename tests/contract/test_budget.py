@@ -99,10 +99,20 @@ class TestTotals:
 
     def test_a_budget_below_one_rung_is_refused(self) -> None:
         s = study(axes=NINE)
-        with pytest.raises(ValueError, match=r"lowest rung, which costs 0\.1111"):
+        with pytest.raises(
+            ValueError, match=r"lowest rung, which costs 0\.1111 of a full evaluation. .*widen"
+        ):
             s.optimize(by_x(), budget=0.1)
         s.optimize(by_x(), budget=0.12)
         assert s.spent == pytest.approx(1 / 9)
+
+    def test_without_rungs_a_budget_below_a_full_evaluation_is_refused(self) -> None:
+        s = study(axes=NINE, scheduler=fidelity.FullFidelity())
+        with pytest.raises(ValueError, match=r"budget=0\.5: less than one full evaluation") as refused:
+            s.optimize(by_x(), budget=0.5)
+        assert "widen" not in str(refused.value)
+        s.optimize(by_x(), budget=1)
+        assert s.spent == pytest.approx(1)
 
     @pytest.mark.parametrize(
         "limits",

@@ -175,7 +175,7 @@ def test_other_ends_and_beginnings() -> None:
 
     s = study()
     s.optimize(failing, n_trials=1)
-    assert "Its configuration is the space's hand-written default." in s.explain(0).sentences[0]
+    assert "Its configuration is the space's default configuration." in s.explain(0).sentences[0]
     assert s.explain(0).sentences[-1].startswith("It failed: TimeoutError")
     handle = s.ask()
     assert handle is None  # the limit of the call before still holds

@@ -76,6 +76,15 @@ def test_early_in_a_study_the_best_so_far_is_not_all_there_is_to_beat() -> None:
     assert decide(paid, budget_left=5.25, starts_left=0).figures["least"] == pytest.approx(unknown)
 
 
+def test_trials_that_were_added_are_no_part_of_what_was_started() -> None:
+    added = [dataclasses.replace(t, elsewhere=t.cost) for t in complete()]
+    alone = decide([*complete(), trial(5, losses(0.9, 10))]).figures["least"]
+    # One of two starts is done.
+    assert decide([*added, trial(5, losses(0.9, 10))], starts_left=1).figures["least"] == pytest.approx(
+        2 * alone
+    )
+
+
 def test_a_promising_trial_goes_on_to_the_next_check() -> None:
     action = decide([*complete(), trial(5, losses(0.15, 10))])
     assert isinstance(action, Resume)

@@ -177,7 +177,7 @@ class _State:
         def row(trial: TrialRecord) -> list[float]:
             # Of another ladder's rung, another scheduler's or of an added trial, what it costs tells.
             cost = view.axes.nominal_cost(trial.fidelity) * (1 + 1e-9)
-            first = trial.curves[0].observations[0].fidelity if trial.curves else trial.fidelity
+            first = next((o.fidelity for c in trial.curves for o in c.observations), trial.fidelity)
             begun = view.axes.nominal_cost(first) * (1 + 1e-9)
             return [
                 sum(c <= cost for c in costs) - 1,
@@ -216,11 +216,11 @@ class _State:
             waiting = self._waiting(k)
             if waiting and self.view.fits(self.rungs[k + 1], best := self._best(waiting, k)):
                 seen, promoted = self._share(k)
-                turns.append(((promoted + 1) * self.keeps[k] / max(seen, 1), -k, best, len(waiting)))
+                # Of equals the higher rung's is first.
+                turns.append(((promoted + 1) * self.keeps[k] / max(seen, 1), -k, k + 1, best, len(waiting)))
         if not turns:
             return None
-        _, rung, best, n = min(turns, key=lambda turn: turn[:2])
-        rung = 1 - rung
+        _, _, rung, best, n = min(turns, key=lambda turn: turn[:2])
         why = "all trials were started, and budget is left for the next best"
         return Resume(best, self.rungs[rung], {"rung": rung, "of": len(self.rungs), "waiting": n, "why": why})
 
